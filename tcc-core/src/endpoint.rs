@@ -1,0 +1,102 @@
+//! Where a call goes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::limits;
+
+/// A place a branch can be called at: a URL whose scheme picks the transport.
+///
+/// Only its shape is checked here; whether it may be called at all is its transport's to say.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint(Arc<str>);
+
+/// Why a text is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadEndpoint {
+    /// It does not begin with a scheme, as in `https:`.
+    #[error("has no scheme; write it in full, as in https://payment.example/tcc/payment/try")]
+    NoScheme,
+    /// It is longer than [`limits::ENDPOINT`].
+    #[error("is longer than {} bytes", limits::ENDPOINT)]
+    TooLong,
+    /// It holds white space, a control character or one outside ASCII.
+    #[error("holds {0:?}, which must be percent-encoded")]
+    Character(char),
+    /// It stands for several endpoints and has a query or fragment, after which nothing can be appended.
+    #[error("has a query or a fragment; `at` is what /try, /confirm and /cancel are appended to")]
+    NotABase,
+}
+
+impl Endpoint {
+    /// The scheme, in lower case: `http`, `https`, `local`, …
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        self.0.split(':').next().unwrap_or_default()
+    }
+
+    /// The endpoint as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The endpoint one step below this one, as `at/try` is below `at`.
+    ///
+    /// # Errors
+    /// When it has a query or a fragment, or would become too long.
+    pub fn join(&self, step: &str) -> Result<Self, BadEndpoint> {
+        if self.0.contains(['?', '#']) {
+            return Err(BadEndpoint::NotABase);
+        }
+        format!("{}/{step}", self.0.trim_end_matches('/')).parse()
+    }
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = BadEndpoint;
+    fn from_str(text: &str) -> Result<Self, BadEndpoint> {
+        if text.len() > limits::ENDPOINT {
+            return Err(BadEndpoint::TooLong);
+        }
+        if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic()) {
+            return Err(BadEndpoint::Character(bad));
+        }
+        let (scheme, rest) = text.split_once(':').ok_or(BadEndpoint::NoScheme)?;
+        let lower = scheme.to_ascii_lowercase();
+        let starts_well = lower.starts_with(|c: char| c.is_ascii_lowercase());
+        let spelled_well = lower.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c));
+        if !starts_well || !spelled_well || rest.is_empty() {
+            return Err(BadEndpoint::NoScheme);
+        }
+        Ok(Self(if lower == scheme { text.into() } else { format!("{lower}:{rest}").into() }))
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_has_a_scheme_and_no_surprises() {
+        let at: Endpoint = "HTTP://payment.example/tcc/payment/".parse().unwrap();
+        assert_eq!(at.scheme(), "http");
+        assert_eq!(at.join("try").unwrap().as_str(), "http://payment.example/tcc/payment/try");
+        assert_eq!("payment/try".parse::<Endpoint>(), Err(BadEndpoint::NoScheme));
+        assert_eq!("://x".parse::<Endpoint>(), Err(BadEndpoint::NoScheme));
+        assert_eq!("http://a b".parse::<Endpoint>(), Err(BadEndpoint::Character(' ')));
+        assert_eq!("http://a/?q".parse::<Endpoint>().unwrap().join("try"), Err(BadEndpoint::NotABase));
+    }
+}

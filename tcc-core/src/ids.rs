@@ -1,0 +1,125 @@
+//! The ids of transactions and branches, checked once where they enter and believed from there on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::limits;
+
+/// The id of a global transaction: `[A-Za-z0-9_:/-]{1,128}`.
+///
+/// ```
+/// use tcc_core::Gid;
+///
+/// let gid: Gid = "orders/2026-11-20:17".parse()?;
+/// assert_eq!(gid.as_str(), "orders/2026-11-20:17");
+/// assert!("no spaces".parse::<Gid>().is_err());
+/// # Ok::<(), tcc_core::BadId>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gid(Arc<str>);
+
+/// The id of a branch, unique in its transaction: `[A-Za-z0-9_:/-]{1,64}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BranchId(Arc<str>);
+
+/// Why a text is no id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadId {
+    /// It has no characters.
+    #[error("is empty")]
+    Empty,
+    /// It has more than this many characters.
+    #[error("is longer than {0} characters")]
+    TooLong(usize),
+    /// It holds this character, which ids may not.
+    #[error("holds {0:?}; letters, digits and _ : / - may stand in it")]
+    Character(char),
+}
+
+fn check(text: &str, longest: usize) -> Result<(), BadId> {
+    if text.is_empty() {
+        return Err(BadId::Empty);
+    }
+    if let Some(bad) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !"_:/-".contains(*c)) {
+        return Err(BadId::Character(bad));
+    }
+    if text.len() > longest { Err(BadId::TooLong(longest)) } else { Ok(()) }
+}
+
+macro_rules! id {
+    ($name:ident, $longest:expr) => {
+        impl $name {
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = BadId;
+            fn from_str(text: &str) -> Result<Self, BadId> {
+                check(text, $longest).map(|()| Self(text.into()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadId;
+            fn try_from(text: String) -> Result<Self, BadId> {
+                text.parse()
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = BadId;
+            fn try_from(text: &str) -> Result<Self, BadId> {
+                text.parse()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id!(Gid, limits::GID_LENGTH);
+id!(BranchId, limits::BRANCH_ID_LENGTH);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_keep_to_their_letters_and_lengths() {
+        assert_eq!("".parse::<Gid>(), Err(BadId::Empty));
+        assert_eq!("a b".parse::<Gid>(), Err(BadId::Character(' ')));
+        assert_eq!("a~b".parse::<Gid>(), Err(BadId::Character('~')));
+        assert_eq!("a\r\nb".parse::<BranchId>(), Err(BadId::Character('\r')));
+        assert_eq!("ü".parse::<BranchId>(), Err(BadId::Character('ü')));
+        assert!("x".repeat(128).parse::<Gid>().is_ok());
+        assert_eq!("x".repeat(129).parse::<Gid>(), Err(BadId::TooLong(128)));
+        assert_eq!("x".repeat(65).parse::<BranchId>(), Err(BadId::TooLong(64)));
+    }
+}

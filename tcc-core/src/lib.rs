@@ -1,0 +1,47 @@
+//! The protocol of tcc, and nothing else: no clock, no randomness, no I/O, no async runtime.
+//!
+//! Read in this order:
+//!
+//! - [`Transaction`]: everything that can happen to a transaction, one exhaustive `match (phase, event)`;
+//! - [`Branch`], [`Definition`]: one participant's part, and what its caller asked for;
+//! - [`answer`]: what a participant's answer means;
+//! - [`Plan`]: what is to be called next, and when;
+//! - [`store`]: the contract of a store; what was stored is all that can be planned from;
+//! - [`wire`]: the JSON bodies of the API and its problem codes.
+
+mod ids;
+mod time;
+mod endpoint;
+pub mod protocol;
+pub mod limits;
+mod canonical;
+mod definition;
+mod retry;
+mod phase;
+mod transaction;
+mod event;
+mod branch;
+mod order;
+mod plan;
+mod reading;
+pub mod answer;
+pub mod store;
+mod record;
+mod memory;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+pub mod wire;
+
+pub use branch::{Branch, End, Patience, Progress, Tried};
+pub use definition::{Begin, Check, Decider, Definition, Digest, Invalid};
+pub use endpoint::{BadEndpoint, Endpoint};
+pub use event::{Effect, Event, Rejection};
+pub use ids::{BadId, BranchId, Gid};
+pub use memory::MemoryStore;
+pub use phase::{Decision, Phase};
+pub use plan::{Call, Plan};
+pub use protocol::Operation;
+pub use retry::{Random, Retry, Then};
+pub use store::{Applied, Change, Found, Store, Stored};
+pub use time::Timestamp;
+pub use transaction::{DEADLINE, Decided, Transaction};

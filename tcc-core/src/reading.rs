@@ -1,0 +1,85 @@
+//! What can be read of a transaction.
+
+use crate::branch::{Branch, Progress};
+use crate::transaction::{Decided, Transaction};
+use crate::{BranchId, Decider, Gid, Phase, Timestamp};
+
+impl Transaction {
+    /// Its id.
+    #[must_use]
+    pub const fn gid(&self) -> &Gid {
+        &self.gid
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Who decides.
+    #[must_use]
+    pub const fn decider(&self) -> Decider {
+        self.decider
+    }
+
+    /// The transaction it is a part of.
+    #[must_use]
+    pub const fn parent(&self) -> Option<&Gid> {
+        self.parent.as_ref()
+    }
+
+    /// The trace it belongs to.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.traceparent.as_deref()
+    }
+
+    /// When it began.
+    #[must_use]
+    pub const fn begun(&self) -> Timestamp {
+        self.begun
+    }
+
+    /// When it is cancelled, if nobody decided by then.
+    #[must_use]
+    pub const fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
+    /// When and why it was decided.
+    #[must_use]
+    pub const fn decided(&self) -> Option<&Decided> {
+        self.decided.as_ref()
+    }
+
+    /// When it ended.
+    #[must_use]
+    pub const fn ended(&self) -> Option<Timestamp> {
+        self.ended
+    }
+
+    /// Why a human should look at it, if one should: the first of the branches' reasons.
+    #[must_use]
+    pub fn attention(&self) -> Option<&str> {
+        self.branches.iter().map(|b| &b.progress).chain([&self.asking]).find_map(|p| p.attention.as_deref())
+    }
+
+    /// The progress of the check.
+    #[must_use]
+    pub const fn asking(&self) -> &Progress {
+        &self.asking
+    }
+
+    /// Its branches, in the order they came.
+    #[must_use]
+    pub fn branches(&self) -> &[Branch] {
+        &self.branches
+    }
+
+    /// A branch.
+    #[must_use]
+    pub fn branch(&self, id: &BranchId) -> Option<&Branch> {
+        self.branches.iter().find(|b| b.definition.id == *id)
+    }
+}

@@ -1,0 +1,21 @@
+//! The JSON bodies of the coordinator's API. Lengths cross the wire (`…_ms`), moments never do (C10).
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `POST /v1/transactions` | [`BeginRequest`] | [`TransactionView`] |
+//! | `POST /v1/transactions/{gid}/branches` | [`RegisterRequest`] | [`TransactionView`] |
+//! | `POST /v1/transactions/{gid}/confirm` | [`ConfirmRequest`] | [`TransactionView`] |
+//! | `POST /v1/transactions/{gid}/cancel` | [`CancelRequest`] | [`TransactionView`] |
+//! | `GET /v1/transactions/{gid}` | | [`TransactionView`] |
+//!
+//! Every error is a [`Problem`].
+
+mod problem;
+mod request;
+mod view;
+
+pub use problem::{Problem, ProblemCode};
+pub use request::{
+    BeginRequest, BranchRequest, CancelRequest, ConfirmRequest, RegisterRequest, RetryRequest,
+};
+pub use view::{BranchState, BranchView, TransactionView};

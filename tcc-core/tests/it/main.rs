@@ -1,0 +1,7 @@
+//! The tests of the protocol. Start with `table`, which shows what every event does in every phase.
+
+mod contract;
+mod promises;
+mod requests;
+mod support;
+mod table;
