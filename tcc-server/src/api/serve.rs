@@ -1,0 +1,89 @@
+//! The accept loop: `axum::serve` has no time-out for the head of a request nor for whoever does not read the answer,
+//! and no bound on connections, so a few slow callers could starve all others. This one has them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Semaphore;
+
+use super::taken::Taken;
+use crate::limits;
+
+/// A socket that is open and not yet served.
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Opens a port.
+    ///
+    /// # Errors
+    /// When the address is taken or not this machine's.
+    pub async fn on(address: SocketAddr) -> std::io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // As the library does for a listener of its own; that one has a queue of 128.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(limits::CONNECTIONS_WAITING)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// The address, with the port that was chosen for port 0.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Serves until `stop` is over, then lets the requests under way come to an end, at most for `drain`.
+pub async fn serve(listening: Listening, router: Router, stop: impl Future<Output = ()>, drain: Duration) {
+    let connections = Arc::new(Semaphore::new(limits::CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        // A connection waits in the kernel's queue, bounded too, until it has a place.
+        let place = tokio::select! {
+            place = connections.clone().acquire_owned() => place.expect("never closed"),
+            () = &mut stop => break,
+        };
+        let stream = tokio::select! {
+            accepted = listening.listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, or a caller that hung up: neither ends the server.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            () = &mut stop => break,
+        };
+        let _ = stream.set_nodelay(true);
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits::HEAD_TIMEOUT)
+            .max_headers(100)
+            .max_buf_size(64 * 1024)
+            .serve_connection(TokioIo::new(Taken::new(stream)), TowerToHyperService::new(router.clone()));
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listening);
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still under way when the time to drain was over");
+    }
+}

@@ -1,0 +1,296 @@
+//! Drives one transaction: plan → call → apply, until it has ended or nothing is due for a while.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tcc_core::store::{BoxFuture, Refusal, SaveError, load};
+use tcc_core::{
+    Applied, BranchId, Call, Change, Event, Found, Gid, Operation, Plan, Random, Stored, Timestamp, answer,
+};
+
+use crate::coordinator::{Coordinator, chain};
+use crate::destinations::Crowded;
+use crate::limits;
+use crate::live::Mailbox;
+use crate::transport::Outgoing;
+
+/// Drives a transaction, on which a claim is held, in a task of its own, or hands it to the one that drives it.
+pub(crate) fn start(coordinator: &Arc<Coordinator>, stored: Stored) {
+    if let Some((stored, mailbox)) = coordinator.live.admit(stored) {
+        let driver = Driver {
+            coordinator: coordinator.clone(),
+            gid: stored.transaction().gid().clone(),
+            mailbox,
+            facts: Vec::new(),
+            applied: 0,
+            calls: FuturesUnordered::new(),
+            in_flight: HashSet::new(),
+            decided: Arc::default(),
+            saved_at: coordinator.now(),
+        };
+        tokio::spawn(driver.run(stored));
+    }
+}
+
+struct Driver {
+    coordinator: Arc<Coordinator>,
+    gid: Gid,
+    mailbox: Mailbox,
+    /// What was learned since the last save. Replies are facts: where another writer was first they are applied anew.
+    facts: Vec<Event>,
+    /// How many of the facts the transaction at hand has in it.
+    applied: usize,
+    calls: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// The branches being called, `None` for the check: one call at a time each, so that a cancel waits for its try.
+    in_flight: HashSet<Option<BranchId>>,
+    /// Whether a decision is known here: a try that still waits for a place is not made any more.
+    decided: Arc<AtomicBool>,
+    saved_at: Timestamp,
+}
+
+/// Why a driver stops: the transaction is left to whoever claims it next.
+struct Stopped;
+
+impl Driver {
+    async fn run(mut self, mut stored: Stored) {
+        let coordinator = self.coordinator.clone();
+        let gid = self.gid.clone();
+        // Leaves the transaction to the next claim even where a bug of ours panics on it.
+        let leaving = Leaving { coordinator: &coordinator, gid: &gid };
+        let mut last = stored.version();
+        loop {
+            match self.drive(stored).await {
+                Ok(version) => last = version,
+                // What it knew may be out of date, or was not saved: only what others saved since may be driven.
+                Err(Stopped) if !coordinator.acts() => return,
+                Err(Stopped) => {
+                    self.facts.clear();
+                    self.applied = 0;
+                }
+            }
+            // Somebody may have changed it while this one was on its way out.
+            stored = loop {
+                match coordinator.live.leave(&gid, &mut self.mailbox) {
+                    Some(newer) if newer.version() > last => break newer,
+                    Some(_) => {}
+                    None => return std::mem::forget(leaving),
+                }
+            };
+        }
+    }
+
+    /// Drives it as far as it goes now. Returns the version it was left at.
+    async fn drive(&mut self, mut stored: Stored) -> Result<u64, Stopped> {
+        loop {
+            let now = self.coordinator.now();
+            self.decided.store(stored.transaction().phase().decision().is_some(), Ordering::Relaxed);
+            let next = match stored.plan(now) {
+                Plan::Finished => return Ok(stored.version()),
+                Plan::Expire => {
+                    stored = self.learn(stored, Event::Expire).await?;
+                    continue;
+                }
+                Plan::Work { calls, next } => {
+                    calls.into_iter().for_each(|call| self.call(call));
+                    next
+                }
+            };
+            let wait = next.map_or(limits::LEASE, |next| next.since(now));
+            if self.in_flight.is_empty() && (wait > limits::LINGER || !self.coordinator.acts()) {
+                return self.let_go(stored).await;
+            }
+            if now.since(self.saved_at) > limits::LEASE / 3 {
+                stored = self.write_back(stored, Some(limits::LEASE)).await?;
+                continue;
+            }
+            tokio::select! {
+                // Facts first; and one order for all, so that a simulated run can be repeated.
+                biased;
+                Some(event) = self.calls.next() => {
+                    if let Event::Reply { branch, .. } | Event::Deferred { branch, .. } = &event {
+                        self.in_flight.remove(branch);
+                    }
+                    stored = self.learn(stored, event).await?;
+                }
+                Some(newer) = self.mailbox.recv() => {
+                    if newer.version() > stored.version() {
+                        self.applied = 0;
+                        stored = self.settle(newer).await?;
+                    }
+                }
+                () = tokio::time::sleep(wait.clamp(Duration::from_millis(1), limits::LEASE / 3)) => {}
+            }
+        }
+    }
+
+    /// Makes a call, unless the branch is being called.
+    fn call(&mut self, call: Call) {
+        if !self.coordinator.acts() || !self.in_flight.insert(call.branch.clone()) {
+            return;
+        }
+        let coordinator = self.coordinator.clone();
+        let decided = self.decided.clone();
+        self.calls.push(Box::pin(async move {
+            let (branch, operation, shape) = (call.branch.clone(), call.operation, call.shape);
+            let destination = coordinator.transports.destination(&call.endpoint);
+            let _place = match coordinator.destinations.place(destination).await {
+                Ok(place) => place,
+                Err(Crowded { wait }) => {
+                    let until = coordinator.now() + wait.mul_f64(0.5 + fastrand::f64());
+                    return Event::Deferred { branch, operation, until };
+                }
+            };
+            let too_late =
+                matches!(operation, Operation::Try | Operation::Check) && decided.load(Ordering::Relaxed);
+            if too_late || !coordinator.acts() {
+                return Event::Deferred { branch, operation, until: coordinator.now() };
+            }
+            let timeout = call.timeout.unwrap_or(coordinator.settings.call_timeout);
+            let (gid, attempt) = (call.gid.clone(), call.attempt);
+            let outgoing = Outgoing { call, timeout, settled: coordinator.settled() };
+            let seen = coordinator.transports.call(outgoing).await;
+            let reply = answer::judge(operation, shape, seen);
+            let id = branch.as_ref().map(BranchId::as_str);
+            tracing::debug!(%gid, branch = id, %operation, attempt, reply = %word(&reply), "called");
+            Event::Reply { branch, operation, reply, random: Random(fastrand::u32(..)) }
+        }));
+    }
+
+    /// Takes in a fact.
+    async fn learn(&mut self, stored: Stored, fact: Event) -> Result<Stored, Stopped> {
+        self.facts.push(fact);
+        self.settle(stored).await
+    }
+
+    /// Applies the facts that the transaction does not have yet, each change saved before the next fact is applied,
+    /// whoever else changes it meanwhile.
+    async fn settle(&mut self, mut stored: Stored) -> Result<Stored, Stopped> {
+        let mut conflicts = 0;
+        while let Some(fact) = self.facts.get(self.applied) {
+            match stored.apply(fact.clone(), self.coordinator.now()) {
+                Applied::Kept(kept) => {
+                    stored = kept;
+                    self.applied += 1;
+                }
+                Applied::Rejected(kept, why) => {
+                    tracing::error!(gid = %self.gid, %why, "an answer does not fit its transaction");
+                    stored = kept;
+                    self.applied += 1;
+                }
+                Applied::Changed(change) => {
+                    let last = self.applied;
+                    stored = match self.save(change, Some(limits::LEASE)).await? {
+                        Saved::Won(stored) => {
+                            self.facts.drain(..=last);
+                            *stored
+                        }
+                        Saved::Lost => self.read_again(&mut conflicts).await?,
+                    };
+                    self.applied = 0;
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Saves what was noted, with a claim or without one.
+    async fn write_back(&mut self, mut stored: Stored, claim: Option<Duration>) -> Result<Stored, Stopped> {
+        let mut conflicts = 0;
+        loop {
+            match self.save(stored.into_change(), claim).await? {
+                Saved::Won(stored) => {
+                    self.facts.clear();
+                    self.applied = 0;
+                    return Ok(*stored);
+                }
+                Saved::Lost => {
+                    let newer = self.read_again(&mut conflicts).await?;
+                    self.applied = 0;
+                    stored = self.settle(newer).await?;
+                    if stored.transaction().phase().ended() {
+                        return Ok(stored);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the transaction back to the store until it is due again.
+    async fn let_go(&mut self, stored: Stored) -> Result<u64, Stopped> {
+        let stored = self.write_back(stored, None).await?;
+        if let Some(due) = stored.transaction().due() {
+            self.coordinator.live.announce(due);
+        }
+        Ok(stored.version())
+    }
+
+    async fn save(&mut self, change: Change, claim: Option<Duration>) -> Result<Saved, Stopped> {
+        let mut unstorable = 0;
+        loop {
+            match self.coordinator.save(change.clone(), claim).await {
+                Ok(stored) => {
+                    self.saved_at = self.coordinator.now();
+                    return Ok(Saved::Won(Box::new(stored)));
+                }
+                Err(SaveError::Conflict) => return Ok(Saved::Lost),
+                Err(SaveError::Refused(refusal)) => {
+                    tracing::warn!(gid = %self.gid, %refusal, "a change could not be saved; trying again");
+                    unstorable += u32::from(matches!(refusal, Refusal::Unstorable(_)));
+                    if unstorable > limits::UNSTORABLE || !self.coordinator.acts() {
+                        return Err(Stopped);
+                    }
+                    // A full store is waited for: what was learned is kept, and goes on once there is space.
+                    tokio::time::sleep(limits::POLL).await;
+                }
+                // The coordinator has stopped acting; the process is about to be started anew.
+                Err(SaveError::Unknown(_)) => return Err(Stopped),
+            }
+        }
+    }
+
+    /// Another writer was first: reads what it wrote.
+    async fn read_again(&mut self, conflicts: &mut usize) -> Result<Stored, Stopped> {
+        *conflicts += 1;
+        if *conflicts > limits::CONFLICTS {
+            tracing::warn!(gid = %self.gid, "others were first too often; leaving the transaction to a later claim");
+            return Err(Stopped);
+        }
+        match load(&*self.coordinator.store, &self.gid).await {
+            Ok(Some(Found::Stored(stored))) => Ok(*stored),
+            Ok(Some(Found::Purged { .. }) | None) => Err(Stopped),
+            Err(error) => {
+                tracing::warn!(gid = %self.gid, error = %chain(&error), "a transaction could not be read again");
+                Err(Stopped)
+            }
+        }
+    }
+}
+
+fn word(reply: &answer::Reply) -> &str {
+    match reply {
+        answer::Reply::Done(_) => "done",
+        answer::Reply::Pending(_) => "pending",
+        answer::Reply::Refused(_) => "refused",
+        answer::Reply::Unknown { seen, .. } => seen,
+    }
+}
+
+enum Saved {
+    Won(Box<Stored>),
+    Lost,
+}
+
+struct Leaving<'a> {
+    coordinator: &'a Coordinator,
+    gid: &'a Gid,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.coordinator.live.drop_out(self.gid);
+    }
+}

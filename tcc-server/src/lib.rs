@@ -1,0 +1,27 @@
+//! The tcc coordinator: it does what [`tcc_core`] decides.
+//!
+//! Read in this order:
+//!
+//! - [`Coordinator`]: load → apply → save, for every event;
+//! - `driver`: plan → call → apply, for one transaction;
+//! - [`Scheduler`]: claims what is due and has it driven;
+//! - [`transport`]: how calls are made;
+//! - [`store`]: where transactions are kept;
+//! - [`api`]: the HTTP API, a thin layer over the coordinator.
+
+#[cfg(feature = "http")]
+pub mod api;
+#[cfg(feature = "cli")]
+pub mod cli;
+mod coordinator;
+pub mod crash;
+mod destinations;
+mod driver;
+pub mod limits;
+mod live;
+mod scheduler;
+pub mod store;
+pub mod transport;
+
+pub use coordinator::{Begun, Coordinator, Error, Known, Settings, Wait};
+pub use scheduler::{Drained, Scheduler};

@@ -1,0 +1,86 @@
+//! Every limit of the server, each with its reason. The protocol's own limits stand in [`tcc_core::limits`].
+
+use std::time::Duration;
+
+/// Transactions driven at once. Others wait in the store, where they cost disk and no memory.
+pub const DRIVERS: usize = 4096;
+/// Of these, how many may have come from the store: the rest is for those whose callers are waiting.
+pub const DRIVERS_CLAIMED: usize = DRIVERS / 2;
+/// Rows claimed from the store at once.
+pub const CLAIM_WINDOW: usize = 256;
+/// How long a claim holds: longer than any call, so that two nodes do not make the same one.
+pub const LEASE: Duration = Duration::from_secs(90);
+/// A driver waits this long for its next call; beyond it, the transaction goes back to the store.
+pub const LINGER: Duration = Duration::from_millis(250);
+/// How often the store is asked for due work that no event of this node announced.
+pub const POLL: Duration = Duration::from_secs(1);
+/// The watermark stays at least this far behind now, whatever the retention: a begin carries the moment it was made,
+/// and may take its time to be stored.
+pub const WATERMARK_LAG: Duration = Duration::from_secs(600);
+/// How often finished transactions are purged and the watermark is renewed.
+pub const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// Rows purged in one go, so that the writer is not held up.
+pub const PURGE_BATCH: usize = 500;
+/// Times a change is applied anew because another writer was first.
+pub const CONFLICTS: usize = 32;
+/// Times a driver offers a change that the store does not take, before it leaves it to a later claim.
+pub const UNSTORABLE: u32 = 10;
+/// How long a call waits for a place at its destination before it is put off.
+pub const DESTINATION_WAIT: Duration = Duration::from_secs(1);
+/// The longest a call is put off because its destination is crowded.
+pub const PUT_OFF: Duration = Duration::from_secs(60);
+/// Destinations remembered; idle ones beyond it are forgotten.
+pub const DESTINATIONS: usize = 10_000;
+
+/// Bytes of a request body: all payloads of a transaction and what surrounds them.
+pub const BODY: usize = 512 * 1024;
+/// Connections to the API at once.
+pub const CONNECTIONS: usize = 4096;
+/// Requests that wait for a decision or an end at once; the other connections are for those who act.
+pub const WAITS: usize = CONNECTIONS / 2;
+/// Connections that wait in the kernel's queue for their place. Those beyond it are tried again by their callers'
+/// kernels ever more seldom, so that somebody who came during a flood would be late long after it.
+pub const CONNECTIONS_WAITING: u32 = 1024;
+/// How long the head of a request may take to arrive; also how long an idle connection is kept.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the body of a request may take to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an answer may wait for its caller to read on.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// The longest a request may wait for a decision or an end.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long a request waits that does not say how long.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+/// How often a waiting request looks into the store, for what other nodes did.
+pub const WAIT_POLL: Duration = Duration::from_secs(1);
+/// How long connecting to a participant may take.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an idle connection to a participant is kept; below what most servers keep one.
+pub const IDLE_CONNECTION: Duration = Duration::from_secs(4);
+
+/// Commits that wait to be batched; whoever comes then waits for a place.
+pub const COMMITS_WAITING: usize = 4096;
+/// Writes in one commit of a batch: beyond some hundred a larger one gains nothing and the last waits for the first.
+pub const COMMIT_WRITES: usize = 512;
+/// Bytes of documents in one commit of a batch, unless one caller's own are more.
+pub const COMMIT_BYTES: usize = 4 * 1024 * 1024;
+/// Commits and purges that wait for the SQLite writer.
+pub const STORE_JOBS: usize = 1024;
+/// Reads that wait for an SQLite reader.
+pub const STORE_READS: usize = 1024;
+/// Rows that one page of a list looks at where no index leads to those it asks for.
+pub const LIST_SCAN: i64 = 20_000;
+/// Rows purged in one SQLite transaction: commits wait for it.
+pub const PURGE_STEP: usize = 100;
+/// Bytes of WAL after which SQLite is made to checkpoint.
+pub const WAL_BYTES: u64 = 8 * 1024 * 1024;
+/// A WAL so many times larger than it should be is emptied, even if that has to wait for readers.
+pub const WAL_OVERGROWN: u64 = 8;
+/// How long without a write before the WAL is emptied.
+pub const WAL_IDLE: Duration = Duration::from_secs(10);
+/// Rows, and bytes of documents, after which the size of the WAL is looked at.
+pub const WAL_LOOK_ROWS: usize = 256;
+/// See [`WAL_LOOK_ROWS`].
+pub const WAL_LOOK_BYTES: usize = 1024 * 1024;
+/// Bytes of a page, SQLite's default.
+pub const PAGE_BYTES: u64 = 4096;

@@ -1,0 +1,219 @@
+//! Who is driving what in this process, who waits for what, and when the scheduler is to look again.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use tcc_core::{Gid, Stored, Timestamp};
+use tokio::sync::{mpsc, watch};
+
+use crate::limits;
+
+/// The transactions that have a driver here, and those somebody here waits for.
+#[derive(Default)]
+pub(crate) struct Live {
+    drivers: Mutex<HashMap<Gid, mpsc::UnboundedSender<Stored>>>,
+    waiting: Mutex<HashMap<Gid, watch::Sender<Option<Stored>>>>,
+    due: watch::Sender<Option<Timestamp>>,
+    saving: Mutex<HashMap<Gid, Saves>>,
+}
+
+/// The saves of one transaction that are under way here.
+#[derive(Default)]
+struct Saves {
+    under_way: usize,
+    /// The newest version that any of them saved.
+    newest: u64,
+}
+
+/// The newer versions of a transaction that others in this process saved while it is driven.
+pub(crate) type Mailbox = mpsc::UnboundedReceiver<Stored>;
+
+impl Live {
+    /// Whether another transaction may be driven here.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room() > 0
+    }
+
+    /// How many more transactions may be driven here.
+    pub(crate) fn room(&self) -> usize {
+        limits::DRIVERS.saturating_sub(self.drivers().len())
+    }
+
+    /// Makes room for a driver. `None` where there is one already, to which the transaction was passed on, and where
+    /// somebody here has saved a newer version: its writer has seen to it, and what was due in this one may not be.
+    pub(crate) fn admit(&self, stored: Stored) -> Option<(Stored, Mailbox)> {
+        let gid = stored.transaction().gid().clone();
+        // Held until the driver stands in its place: a newer version is either seen here, or finds the driver there.
+        let saving = self.saving();
+        let mut drivers = self.drivers();
+        if let Some(driver) = drivers.get(&gid) {
+            // A driver leaves under the same lock and only with an empty mailbox, so this is read.
+            let _ = driver.send(stored);
+            return None;
+        }
+        if saving.get(&gid).is_some_and(|saves| saves.newest > stored.version()) {
+            return None;
+        }
+        let (sender, mailbox) = mpsc::unbounded_channel();
+        drivers.insert(gid, sender);
+        Some((stored, mailbox))
+    }
+
+    /// Notes that a save is under way, until this is dropped.
+    pub(crate) fn save(&self, gid: &Gid) -> Saving<'_> {
+        self.saving().entry(gid.clone()).or_default().under_way += 1;
+        Saving { live: self, gid: gid.clone() }
+    }
+
+    /// Hands a newer version to the driver of the transaction, if it has one here.
+    pub(crate) fn pass_on(&self, stored: &Stored) -> bool {
+        let drivers = self.drivers();
+        drivers.get(stored.transaction().gid()).is_some_and(|driver| driver.send(stored.clone()).is_ok())
+    }
+
+    /// Ends a driver, unless something came for it in the meantime.
+    pub(crate) fn leave(&self, gid: &Gid, mailbox: &mut Mailbox) -> Option<Stored> {
+        let mut drivers = self.drivers();
+        if let Ok(newer) = mailbox.try_recv() {
+            return Some(newer);
+        }
+        drivers.remove(gid);
+        None
+    }
+
+    /// Ends a driver, whatever came for it.
+    pub(crate) fn drop_out(&self, gid: &Gid) {
+        self.drivers().remove(gid);
+    }
+
+    /// Whether the transaction has a driver here.
+    pub(crate) fn has(&self, gid: &Gid) -> bool {
+        self.drivers().contains_key(gid)
+    }
+
+    /// How many transactions have a driver here.
+    pub(crate) fn len(&self) -> usize {
+        self.drivers().len()
+    }
+
+    /// Listens for what is saved of a transaction from now on.
+    pub(crate) fn wait_for(&self, gid: &Gid) -> Waiting<'_> {
+        let mut waiting = self.waiting();
+        let sender = waiting.entry(gid.clone()).or_insert_with(|| watch::Sender::new(None));
+        let mut receiver = sender.subscribe();
+        receiver.mark_unchanged();
+        Waiting { live: self, gid: gid.clone(), receiver: Some(receiver) }
+    }
+
+    /// Tells those who wait what was saved.
+    pub(crate) fn publish(&self, stored: &Stored) {
+        if let Some(sender) = self.waiting().get(stored.transaction().gid()) {
+            // Two saves may be told of in another order than they were made.
+            sender.send_if_modified(|last| {
+                let newer = last.as_ref().is_none_or(|last| last.version() < stored.version());
+                if newer {
+                    *last = Some(stored.clone());
+                }
+                newer
+            });
+        }
+    }
+
+    /// Tells the scheduler that something is due at a moment.
+    pub(crate) fn announce(&self, due: Timestamp) {
+        self.due.send_if_modified(|earliest| {
+            let earlier = earliest.is_none_or(|earliest| due < earliest);
+            if earlier {
+                *earliest = Some(due);
+            }
+            earlier
+        });
+    }
+
+    /// What was announced since this was asked last.
+    pub(crate) fn take_announced(&self) -> Option<Timestamp> {
+        let mut taken = None;
+        self.due.send_if_modified(|earliest| {
+            taken = earliest.take();
+            false
+        });
+        taken
+    }
+
+    /// Follows the announcements.
+    pub(crate) fn announcements(&self) -> watch::Receiver<Option<Timestamp>> {
+        self.due.subscribe()
+    }
+
+    fn saving(&self) -> std::sync::MutexGuard<'_, HashMap<Gid, Saves>> {
+        self.saving.lock().expect("no code under this lock can panic")
+    }
+
+    fn drivers(&self) -> std::sync::MutexGuard<'_, HashMap<Gid, mpsc::UnboundedSender<Stored>>> {
+        self.drivers.lock().expect("no code under this lock can panic")
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<Gid, watch::Sender<Option<Stored>>>> {
+        self.waiting.lock().expect("no code under this lock can panic")
+    }
+}
+
+/// A save that is under way. Whoever holds one learns, by [`Live::admit`], of newer versions saved meanwhile.
+pub(crate) struct Saving<'a> {
+    live: &'a Live,
+    gid: Gid,
+}
+
+impl Saving<'_> {
+    /// Notes what was saved.
+    pub(crate) fn saved(&self, version: u64) {
+        if let Some(saves) = self.live.saving().get_mut(&self.gid) {
+            saves.newest = saves.newest.max(version);
+        }
+    }
+}
+
+impl Drop for Saving<'_> {
+    fn drop(&mut self) {
+        let mut saving = self.live.saving();
+        if let Some(saves) = saving.get_mut(&self.gid) {
+            saves.under_way -= 1;
+            if saves.under_way == 0 {
+                saving.remove(&self.gid);
+            }
+        }
+    }
+}
+
+/// Somebody who waits for a transaction.
+pub(crate) struct Waiting<'a> {
+    live: &'a Live,
+    gid: Gid,
+    receiver: Option<watch::Receiver<Option<Stored>>>,
+}
+
+impl Waiting<'_> {
+    /// The next version that is saved.
+    pub(crate) async fn next(&mut self) -> Stored {
+        loop {
+            let receiver = self.receiver.as_mut().expect("taken in drop alone");
+            if receiver.changed().await.is_err() {
+                // The sender is removed by the last waiter alone, and this is one.
+                std::future::pending::<()>().await;
+            }
+            if let Some(stored) = receiver.borrow_and_update().clone() {
+                return stored;
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.live.waiting();
+        self.receiver = None;
+        if waiting.get(&self.gid).is_some_and(|sender| sender.receiver_count() == 0) {
+            waiting.remove(&self.gid);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Group commit for every store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tcc_core::store::{
+    BoxError, BoxFuture, Claimed, Counts, Filter, Listing, Page, Row, Store, Unavailable, Unknown, Write,
+    Written,
+};
+use tcc_core::{Gid, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::limits;
+
+/// A store around a store: commits that wait at the same time become one commit of the store within. No timer holds
+/// one back; while one is on its way the next fills up, so the batches are as large as the store is slow.
+pub struct Batched<S> {
+    inner: Arc<S>,
+    waiting: mpsc::Sender<Waiting>,
+}
+
+struct Waiting {
+    batch: Vec<Write>,
+    answer: Answer,
+}
+
+type Answer = oneshot::Sender<Result<Vec<Written>, Unknown>>;
+
+impl<S: Store> Batched<S> {
+    /// Puts itself around a store.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime: the commits run in a task of their own, so that a caller who is dropped loses none.
+    #[must_use]
+    pub fn new(inner: S) -> Self {
+        let inner = Arc::new(inner);
+        let (waiting, queue) = mpsc::channel(limits::COMMITS_WAITING);
+        tokio::spawn(commit_all(Arc::clone(&inner), queue));
+        Self { inner, waiting }
+    }
+
+    /// The store within.
+    #[must_use]
+    pub fn inner(&self) -> &S {
+        &self.inner
+    }
+}
+
+/// One commit of the store within at a time, each with as much as was waiting.
+async fn commit_all<S: Store>(inner: Arc<S>, mut queue: mpsc::Receiver<Waiting>) {
+    let mut left_over = None;
+    loop {
+        let first = match left_over.take() {
+            Some(first) => first,
+            None => match queue.recv().await {
+                Some(first) => first,
+                None => return,
+            },
+        };
+        let mut group = Group::default();
+        group.add(first);
+        while let Ok(next) = queue.try_recv() {
+            if !group.has_room_for(&next) {
+                left_over = Some(next);
+                break;
+            }
+            group.add(next);
+        }
+        group.commit(&*inner).await;
+    }
+}
+
+#[derive(Default)]
+struct Group {
+    writes: Vec<Write>,
+    bytes: usize,
+    /// Who waits, and for how many of the writes.
+    answers: Vec<(usize, Answer)>,
+}
+
+impl Group {
+    fn add(&mut self, waiting: Waiting) {
+        self.bytes += bytes(&waiting.batch);
+        self.answers.push((waiting.batch.len(), waiting.answer));
+        self.writes.extend(waiting.batch);
+    }
+
+    fn has_room_for(&self, waiting: &Waiting) -> bool {
+        self.writes.len() + waiting.batch.len() <= limits::COMMIT_WRITES
+            && self.bytes + bytes(&waiting.batch) <= limits::COMMIT_BYTES
+    }
+
+    async fn commit<S: Store>(self, inner: &S) {
+        let expected = self.writes.len();
+        let results = match inner.commit(self.writes).await {
+            Ok(results) if results.len() == expected => Ok(results),
+            Ok(results) => {
+                Err(Unknown(format!("the store gave {} results for {expected} writes", results.len()).into()))
+            }
+            Err(unknown) => Err(unknown),
+        };
+        // Whoever waited may have gone; the writes are made all the same.
+        match results {
+            Ok(results) => {
+                let mut results = results.into_iter();
+                for (count, answer) in self.answers {
+                    let _ = answer.send(Ok(results.by_ref().take(count).collect()));
+                }
+            }
+            Err(Unknown(cause)) => {
+                let cause = Arc::new(cause);
+                for (_, answer) in self.answers {
+                    let _ = answer.send(Err(Unknown(Box::new(Shared(Arc::clone(&cause))))));
+                }
+            }
+        }
+    }
+}
+
+fn bytes(batch: &[Write]) -> usize {
+    batch.iter().map(|write| write.row.document.len()).sum()
+}
+
+/// One cause, told to everyone in the batch.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Shared(Arc<BoxError>);
+
+impl<S: Store> Store for Batched<S> {
+    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<Vec<Written>, Unknown>> {
+        Box::pin(async move {
+            let gone = || Unknown("the runtime of the batches is gone".into());
+            let (answer, answered) = oneshot::channel();
+            self.waiting.send(Waiting { batch, answer }).await.map_err(|_| gone())?;
+            answered.await.unwrap_or_else(|_| Err(gone()))
+        })
+    }
+
+    fn load<'a>(&'a self, gid: &'a Gid) -> BoxFuture<'a, Result<Option<Row>, Unavailable>> {
+        self.inner.load(gid)
+    }
+
+    fn list<'a>(&'a self, filter: &'a Filter, page: Page) -> BoxFuture<'a, Result<Listing, Unavailable>> {
+        self.inner.list(filter, page)
+    }
+
+    fn claim(&self, lease: Duration, limit: usize) -> BoxFuture<'_, Result<Claimed, Unavailable>> {
+        self.inner.claim(lease, limit)
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Result<Counts, Unavailable>> {
+        self.inner.counts()
+    }
+
+    fn purge(
+        &self,
+        ended_before: Timestamp,
+        forget_before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<usize, Unavailable>> {
+        self.inner.purge(ended_before, forget_before, limit)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+}

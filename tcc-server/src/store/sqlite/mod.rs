@@ -1,0 +1,295 @@
+//! The log in one SQLite file, for one process.
+//!
+//! - One thread writes, a batch to a transaction, and checkpoints; a few threads read. No write ever waits for a
+//!   read, nor a read for a write.
+//! - What is visible is durable: WAL with `synchronous=FULL` shows a commit after its fsync, and
+//!   [`SqliteStore::open`] syncs whatever a crash left before it answers anything.
+//! - A full disk is certain: the writes are refused, reads go on, and later writes succeed once there is room. Any
+//!   other failure of a commit is not: the store answers [`Unknown`] from there on, and [`SqliteStore::failed`] tells
+//!   its owner to end the process. The next one reads in the file what became of it.
+
+mod claims;
+mod file;
+mod reader;
+mod rows;
+mod wal;
+mod writer;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tcc_core::store::{
+    BoxFuture, Claimed, Counts, Filter, Listing, Page, Row, Store, Unavailable, Unknown, Write, Written,
+};
+use tcc_core::{Gid, Timestamp};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use self::claims::Claims;
+use self::file::LogFile;
+use self::reader::Readers;
+use self::wal::Wal;
+use self::writer::{Job, Purge, Task, Writer};
+use crate::limits;
+
+pub use self::file::OpenError;
+
+/// How a file is used. None of it touches durability.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// Threads that load rows.
+    pub readers: usize,
+    /// Bytes of WAL after which it is checkpointed.
+    pub wal_bytes: u64,
+    /// After so long without a write the WAL is emptied.
+    pub idle: Duration,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self { readers: 2, wal_bytes: limits::WAL_BYTES, idle: limits::WAL_IDLE }
+    }
+}
+
+/// A log in a SQLite file. Dropping it finishes what was asked, empties the WAL and lets go of the file.
+pub struct SqliteStore {
+    clock: Clock,
+    claims: Arc<Mutex<Claims>>,
+    counters: Arc<Counters>,
+    failed: watch::Receiver<Option<Failure>>,
+    /// Those that look at one row, or at what is due.
+    loads: Readers,
+    /// The one that looks at many rows, so that no load waits behind it.
+    lists: Readers,
+    places: Arc<Semaphore>,
+    jobs: Option<mpsc::Sender<Job>>,
+    writer: Option<JoinHandle<()>>,
+    _file: LogFile,
+}
+
+impl SqliteStore {
+    /// Opens a file, or creates it.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the file and the cause.
+    pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
+        let (file, connection) = LogFile::open(path.as_ref())?;
+        let loads = (0..options.readers.max(1)).map(|_| file.reader()).collect::<Result<_, _>>()?;
+        let lists = vec![file.reader()?];
+        let thread_error = |source| OpenError::Thread { path: file.path.clone(), source };
+        let loads = Readers::start("tcc-load", loads).map_err(thread_error)?;
+        let lists = Readers::start("tcc-list", lists).map_err(thread_error)?;
+
+        let (clock, claims, counters) = (Clock::start(), Arc::default(), Arc::default());
+        let (failing, failed) = watch::channel(None);
+        let (jobs, waiting) = mpsc::channel();
+        let writer =
+            Writer::new(connection, options, clock, Arc::clone(&claims), Arc::clone(&counters), failing)
+                .map_err(|source| OpenError::Sqlite { doing: "read", path: file.path.clone(), source })?;
+        let writer = thread::Builder::new()
+            .name("tcc-write".to_owned())
+            .spawn(move || writer.run(&waiting))
+            .map_err(thread_error)?;
+        Ok(Self {
+            clock,
+            claims,
+            counters,
+            failed,
+            loads,
+            lists,
+            places: Arc::new(Semaphore::new(limits::STORE_JOBS)),
+            jobs: Some(jobs),
+            writer: Some(writer),
+            _file: file,
+        })
+    }
+
+    /// Waits until the file failed in a way that leaves unclear what it holds. From then on nothing is answered, and
+    /// the process should end and be started again. Never comes if that never happens.
+    pub fn failed(&self) -> impl Future<Output = Failure> + Send + use<> {
+        let mut failed = self.failed.clone();
+        async move {
+            let failure = match failed.wait_for(Option::is_some).await {
+                Ok(failure) => failure.clone(),
+                Err(_) => None,
+            };
+            match failure {
+                Some(failure) => failure,
+                // The store was dropped in good order.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// What was done since it was opened.
+    #[must_use]
+    pub fn stats(&self) -> SqliteStats {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SqliteStats {
+            commits: of(&self.counters.commits),
+            writes: of(&self.counters.writes),
+            checkpoints: of(&self.counters.checkpoints),
+            wal_bytes: of(&self.counters.wal_bytes),
+        }
+    }
+
+    async fn ask<T>(&self, task: impl FnOnce(oneshot::Sender<T>) -> Task) -> Option<T> {
+        let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+        let (answer, answered) = oneshot::channel();
+        self.jobs.as_ref()?.send(Job { task: task(answer), _place: place }).ok()?;
+        answered.await.ok()
+    }
+
+    fn readable(&self) -> Result<(), Unavailable> {
+        match &*self.failed.borrow() {
+            Some(failure) => Err(Unavailable(failure.clone().into())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<Vec<Written>, Unknown>> {
+        Box::pin(async move {
+            let written = self.ask(|answer| Task::Commit(batch, answer)).await;
+            written.unwrap_or_else(|| Err(Unknown("the writer is gone".into())))
+        })
+    }
+
+    fn load<'a>(&'a self, gid: &'a Gid) -> BoxFuture<'a, Result<Option<Row>, Unavailable>> {
+        Box::pin(async move {
+            self.readable()?;
+            let gid = gid.clone();
+            self.loads.read(move |connection| reader::load(connection, &gid)).await
+        })
+    }
+
+    fn list<'a>(&'a self, filter: &'a Filter, page: Page) -> BoxFuture<'a, Result<Listing, Unavailable>> {
+        Box::pin(async move {
+            self.readable()?;
+            let filter = filter.clone();
+            self.lists.read(move |connection| reader::list(connection, &filter, &page)).await
+        })
+    }
+
+    fn claim(&self, lease: Duration, limit: usize) -> BoxFuture<'_, Result<Claimed, Unavailable>> {
+        Box::pin(async move {
+            self.readable()?;
+            let (claims, clock) = (Arc::clone(&self.claims), self.clock);
+            let claim = move |connection: &_| {
+                let now = clock.now();
+                reader::claim(connection, &claims, now, now + lease, limit)
+            };
+            self.loads.read(claim).await
+        })
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Result<Counts, Unavailable>> {
+        Box::pin(async move {
+            self.readable()?;
+            self.lists.read(reader::counts).await
+        })
+    }
+
+    fn purge(
+        &self,
+        ended_before: Timestamp,
+        forget_before: Timestamp,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<usize, Unavailable>> {
+        Box::pin(async move {
+            let mut touched = 0;
+            let mut left = limit;
+            // A few rows at a time, so that commits find their way in between.
+            while left > 0 {
+                let purge = Purge { ended_before, forget_before, limit: left.min(limits::PURGE_STEP) };
+                left -= purge.limit;
+                let done = self.ask(|answer| Task::Purge(purge, answer)).await;
+                match done.unwrap_or_else(|| Err(Unavailable("the writer is gone".into())))? {
+                    0 => break,
+                    done => touched += done,
+                }
+            }
+            Ok(touched)
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(writer) = self.writer.take() {
+            // It panicked: whoever waited for it has been told.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Why a store does not answer any more.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the log failed; what it holds is found out by starting again")]
+pub struct Failure(#[source] Arc<rusqlite::Error>);
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+/// What a store did since it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SqliteStats {
+    /// Transactions committed: each is one fsync of the WAL.
+    pub commits: u64,
+    /// Rows changed by them.
+    pub writes: u64,
+    /// Checkpoints: each is an fsync of the WAL and one of the file.
+    pub checkpoints: u64,
+    /// Bytes in the WAL when last looked at.
+    pub wal_bytes: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    commits: AtomicU64,
+    writes: AtomicU64,
+    checkpoints: AtomicU64,
+    wal_bytes: AtomicU64,
+}
+
+impl Counters {
+    fn writes(&self, rows: usize) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        self.writes.fetch_add(rows as u64, Ordering::Relaxed);
+    }
+
+    fn wal(&self, wal: &Wal) {
+        self.checkpoints.store(wal.checkpoints, Ordering::Relaxed);
+        self.wal_bytes.store(wal.size, Ordering::Relaxed);
+    }
+}
+
+/// Wall time when it was started, carried on by the monotonic clock: setting the system's clock moves no deadline
+/// (C10).
+#[derive(Clone, Copy)]
+struct Clock {
+    wall: Timestamp,
+    monotonic: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { wall: Timestamp::from_millis(0) + wall, monotonic: Instant::now() }
+    }
+
+    fn now(self) -> Timestamp {
+        self.wall + self.monotonic.elapsed()
+    }
+}

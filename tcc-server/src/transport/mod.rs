@@ -1,0 +1,109 @@
+//! How calls are made: one small trait, and a transport for each scheme of an endpoint.
+
+#[cfg(feature = "http")]
+mod address;
+#[cfg(feature = "http")]
+mod http;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tcc_core::answer::{Answer, Failure};
+use tcc_core::store::BoxFuture;
+use tcc_core::{Call, Endpoint, Timestamp};
+
+#[cfg(feature = "http")]
+pub use address::{AllowList, BadAllowance};
+#[cfg(feature = "http")]
+pub use http::{HttpTransport, TransportError};
+
+/// Makes calls to the endpoints of one scheme or several.
+pub trait Transport: Send + Sync + 'static {
+    /// The schemes it serves.
+    fn schemes(&self) -> &[&'static str];
+
+    /// Whether an endpoint may be called; asked when a transaction is begun.
+    ///
+    /// # Errors
+    /// Why not: a clause that reads on from the name of the field.
+    fn check(&self, endpoint: &Endpoint) -> Result<(), String>;
+
+    /// What the call counts against: the limit of calls in flight is per destination.
+    fn destination(&self, endpoint: &Endpoint) -> String;
+
+    /// Makes the call. What the answer means is not the transport's to say.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the answer, not the call: what was sent may be done.
+    fn call(&self, outgoing: Outgoing) -> BoxFuture<'_, Answer>;
+}
+
+/// A call on its way out.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// What core planned.
+    pub call: Call,
+    /// How long it may take, whole.
+    pub timeout: Duration,
+    /// The watermark: every transaction begun before it has ended and been kept for its retention.
+    pub settled: Option<Timestamp>,
+}
+
+/// The transports there are, by scheme.
+#[derive(Clone, Default)]
+pub struct Transports {
+    by_scheme: HashMap<&'static str, Arc<dyn Transport>>,
+}
+
+impl Transports {
+    /// None.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With another one.
+    #[must_use]
+    pub fn with(mut self, transport: impl Transport) -> Self {
+        let transport: Arc<dyn Transport> = Arc::new(transport);
+        for scheme in transport.schemes() {
+            self.by_scheme.insert(scheme, transport.clone());
+        }
+        self
+    }
+
+    /// Whether an endpoint may be called.
+    ///
+    /// # Errors
+    /// Why not: a clause that reads on from the name of the field.
+    pub fn check(&self, endpoint: &Endpoint) -> Result<(), String> {
+        let Some(transport) = self.by_scheme.get(endpoint.scheme()) else {
+            let mut known: Vec<_> = self.by_scheme.keys().copied().collect();
+            known.sort_unstable();
+            let known = known.join(", ");
+            return Err(format!(
+                "has the scheme {:?}, which is not served here; these are: {known}",
+                endpoint.scheme()
+            ));
+        };
+        transport.check(endpoint)
+    }
+
+    /// What a call to the endpoint counts against.
+    #[must_use]
+    pub fn destination(&self, endpoint: &Endpoint) -> String {
+        let transport = self.by_scheme.get(endpoint.scheme());
+        transport.map_or_else(|| endpoint.scheme().to_owned(), |transport| transport.destination(endpoint))
+    }
+
+    /// Makes the call. An endpoint that was fit when its transaction began and is not any more, because the
+    /// configuration changed, is not called: that is unknown, and never refused.
+    pub async fn call(&self, outgoing: Outgoing) -> Answer {
+        let endpoint = &outgoing.call.endpoint;
+        match self.by_scheme.get(endpoint.scheme()) {
+            Some(transport) if transport.check(endpoint).is_ok() => transport.call(outgoing).await,
+            Some(_) | None => Answer::None(Failure::Forbidden),
+        }
+    }
+}

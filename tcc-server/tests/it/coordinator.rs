@@ -1,0 +1,325 @@
+//! The coordinator and its driver over a memory store and participants that do what the test says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tcc_core::answer::{Answer, Failure, Response};
+use tcc_core::store::{Refusal, Row, Store, Write};
+use tcc_core::{Operation, Phase};
+use tcc_server::transport::{Outgoing, Transports};
+use tcc_server::{Coordinator, Error, Known, Settings, Wait};
+use tokio::sync::Semaphore;
+
+use crate::scripted::{BOUND, Bench, Late, Script, gid, order, request, start, status, until};
+
+#[tokio::test]
+async fn tries_and_confirms_of_independent_branches_are_made_in_parallel() {
+    let meeting = Arc::new(tokio::sync::Barrier::new(2));
+    // Each call is answered only once the other branch's call is there too.
+    let script = Script::new(move |_| {
+        let meeting = meeting.clone();
+        async move {
+            meeting.wait().await;
+            status(200)
+        }
+    });
+    let bench = Bench::new(&script);
+    let known = bench.begin(&order("g")).await.unwrap();
+    assert_eq!(bench.ends(known).await, Phase::Confirmed);
+    assert_eq!(script.calls().len(), 4);
+}
+
+#[tokio::test]
+async fn a_hung_destination_delays_only_those_who_call_it() {
+    let script = Script::new(async |outgoing: Outgoing| {
+        if outgoing.call.endpoint.as_str().starts_with("t:hung") {
+            tokio::time::sleep(outgoing.timeout).await;
+            return Answer::None(Failure::TimedOut);
+        }
+        status(200)
+    });
+    let bench = Bench::new(&script);
+    for i in 0..50 {
+        let hung = format!(r#"{{"gid":"hung/{i}","branches":[{{"id":"a","at":"t:hung"}}]}}"#);
+        bench.begin(&hung).await.unwrap();
+    }
+    let started = Instant::now();
+    for i in 0..50 {
+        let known = bench.begin(&order(&format!("healthy/{i}"))).await.unwrap();
+        assert_eq!(bench.ends(known).await, Phase::Confirmed);
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // Four places, each held for the ten seconds of a call.
+    assert!(script.count("try a") <= 8, "{}", script.count("try a"));
+}
+
+#[tokio::test]
+async fn a_cancel_waits_for_the_answer_of_the_try_in_flight() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let script = Script::new(move |outgoing| {
+        let gate = held.clone();
+        async move {
+            if outgoing.call.operation == Operation::Try {
+                gate.acquire().await.unwrap().forget();
+            }
+            status(200)
+        }
+    });
+    let bench = Bench::new(&script);
+    let known = bench.begin(&order("g")).await.unwrap();
+    until("both tries", || script.calls().len() == 2).await;
+    let cancelled = bench.coordinator.cancel(&gid("g"), "changed my mind".into()).await.unwrap();
+    assert_eq!(cancelled.phase(), Phase::Cancelling);
+    // Nothing is called while the tries are out, however long that takes.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(script.calls().len(), 2);
+    gate.add_permits(2);
+    assert_eq!(bench.ends(known).await, Phase::Cancelled);
+    assert_eq!((script.count("cancel stock"), script.count("cancel money")), (1, 1));
+    assert_eq!(script.count("confirm stock") + script.count("confirm money"), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_called_after_a_write_whose_outcome_is_unknown() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let script = Script::new(move |_| {
+        let gate = held.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            status(200)
+        }
+    });
+    let bench = Bench::new(&script);
+    let known = bench.begin(&order("g")).await.unwrap();
+    until("both tries", || script.calls().len() == 2).await;
+    bench.store.unclear.store(true, Ordering::SeqCst);
+    gate.add_permits(100);
+    tokio::time::timeout(BOUND, bench.coordinator.failed()).await.unwrap();
+    assert!(matches!(bench.begin(&order("h")).await, Err(Error::Unknown(_))));
+    // The store is well again, yet this process does not act any more: only a restart knows what was written.
+    bench.store.unclear.store(false, Ordering::SeqCst);
+    bench.pass(Duration::from_secs(3600));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(script.calls().len(), 2, "{:?}", script.calls());
+    drop(known);
+}
+
+#[tokio::test]
+async fn a_full_store_acknowledges_nothing_and_goes_on_by_itself_when_there_is_space() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let script = Script::new(move |outgoing| {
+        let gate = held.clone();
+        async move {
+            if outgoing.call.operation == Operation::Try {
+                gate.acquire().await.unwrap().forget();
+            }
+            status(200)
+        }
+    });
+    let bench = Bench::new(&script);
+    let known = bench.begin(&order("g")).await.unwrap();
+    until("both tries", || script.calls().len() == 2).await;
+    bench.store.full.store(true, Ordering::SeqCst);
+    gate.add_permits(100);
+    assert!(matches!(bench.begin(&order("h")).await, Err(Error::Refused(Refusal::Full))));
+    assert!(matches!(
+        bench.coordinator.cancel(&gid("i"), String::new()).await,
+        Err(Error::Refused(Refusal::Full))
+    ));
+    assert_eq!(bench.coordinator.get(&gid("g")).await.unwrap().phase(), Phase::Trying, "reads go on");
+    assert!(matches!(bench.coordinator.get(&gid("h")).await, Err(Error::UnknownGid)));
+    assert_eq!(script.calls().len(), 2, "no confirm before its decision is stored");
+    bench.store.full.store(false, Ordering::SeqCst);
+    assert_eq!(bench.ends(known).await, Phase::Confirmed);
+}
+
+#[tokio::test]
+async fn what_a_process_left_behind_is_taken_up_by_the_next_one() {
+    let dead = Arc::new(AtomicBool::new(true));
+    let down = dead.clone();
+    let script = Script::new(move |outgoing| {
+        let down = down.load(Ordering::SeqCst) && outgoing.call.operation == Operation::Confirm;
+        async move { if down { Answer::None(Failure::Connect) } else { status(200) } }
+    });
+    let mut bench = Bench::new(&script);
+    let known = bench.begin(&order("g")).await.unwrap();
+    let decided = bench.coordinator.wait(known, Wait::Decision, BOUND).await;
+    assert_eq!(decided.phase(), Phase::Confirming);
+    drop(bench.scheduler.take());
+    bench.coordinator = {
+        dead.store(false, Ordering::SeqCst);
+        let (coordinator, scheduler) = start(&bench.store, &script);
+        bench.scheduler = Some(scheduler);
+        coordinator
+    };
+    // The claim of the process that is gone runs out.
+    bench.pass(tcc_server::limits::LEASE);
+    let known = bench.coordinator.get(&gid("g")).await.unwrap();
+    assert_eq!(bench.ends(known).await, Phase::Confirmed);
+    assert_eq!(script.count("cancel stock") + script.count("cancel money"), 0);
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured_and_attention_comes_after_many_calls_and_goes_with_the_end() {
+    let script = Script::new(async |outgoing: Outgoing| {
+        let attempt = outgoing.call.attempt;
+        match outgoing.call.operation {
+            Operation::Confirm if attempt == 1 => Answer::Response(Response {
+                status: 429,
+                retry_after: Some(Duration::from_secs(1)),
+                body: None,
+            }),
+            Operation::Confirm if attempt < 25 => status(503),
+            _ => status(200),
+        }
+    });
+    let bench = Bench::new(&script);
+    let quick = r#"{"gid":"g","branches":[{"id":"a","at":"t:a","retry":{"intervals_ms":[20]}}]}"#;
+    let started = Instant::now();
+    let known = bench.begin(quick).await.unwrap();
+    let mut attention = Vec::new();
+    while known_phase(&bench).await != Phase::Confirmed {
+        attention.extend(known_attention(&bench).await);
+        assert!(started.elapsed() < BOUND);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
+    assert_eq!(script.count("confirm a"), 25);
+    assert_eq!(attention.first().unwrap(), "20 calls and no answer; the last saw: status 503");
+    assert_eq!(known_attention(&bench).await, None);
+    drop(known);
+}
+
+async fn known_phase(bench: &Bench) -> Phase {
+    bench.coordinator.get(&gid("g")).await.unwrap().phase()
+}
+
+async fn known_attention(bench: &Bench) -> Option<String> {
+    match bench.coordinator.get(&gid("g")).await.unwrap() {
+        Known::Stored(stored) => stored.transaction().attention().map(ToOwned::to_owned),
+        Known::Purged(..) => None,
+    }
+}
+
+#[tokio::test]
+async fn a_404_on_confirm_calls_for_a_human_at_once_and_is_retried() {
+    let mended = Arc::new(AtomicBool::new(false));
+    let read = mended.clone();
+    let script = Script::new(move |outgoing| {
+        let broken = outgoing.call.operation == Operation::Confirm && !read.load(Ordering::SeqCst);
+        async move { status(if broken { 404 } else { 200 }) }
+    });
+    let bench = Bench::new(&script);
+    let known = bench
+        .begin(r#"{"gid":"g","branches":[{"id":"a","at":"t:a","retry":{"first_ms":10,"longest_ms":600}}]}"#)
+        .await
+        .unwrap();
+    let bound = Instant::now() + BOUND;
+    let attention = loop {
+        if let Some(attention) = known_attention(&bench).await {
+            break attention;
+        }
+        assert!(Instant::now() < bound);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(attention, "status 404");
+    mended.store(true, Ordering::SeqCst);
+    assert_eq!(bench.ends(known).await, Phase::Confirmed);
+}
+
+#[tokio::test]
+async fn a_document_that_cannot_be_read_holds_up_nobody() {
+    let script = Script::new(async |_: Outgoing| status(200));
+    let bench = Bench::new(&script);
+    let now = bench.store.now();
+    let row = Row {
+        gid: gid("poison"),
+        document: b"{\"v\":99}".to_vec(),
+        phase: Phase::Trying,
+        due_at: Some(now),
+        attention: false,
+        created_at: now,
+        ended_at: None,
+        digest: None,
+        version: 1,
+        tag: 1,
+    };
+    bench.store.commit(vec![Write { row, replaces: None, claim: None }]).await.unwrap();
+    let known = bench.begin(&order("g")).await.unwrap();
+    assert_eq!(bench.ends(known).await, Phase::Confirmed);
+    let error = bench.coordinator.get(&gid("poison")).await.unwrap_err();
+    assert!(matches!(error, Error::Unavailable(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_the_calls_in_flight_and_makes_no_new_ones() {
+    let gate = Arc::new(Semaphore::new(0));
+    let held = gate.clone();
+    let script = Script::new(move |_| {
+        let gate = held.clone();
+        async move {
+            gate.acquire().await.unwrap().forget();
+            status(200)
+        }
+    });
+    let mut bench = Bench::new(&script);
+    bench.begin(&order("g")).await.unwrap();
+    until("both tries", || script.calls().len() == 2).await;
+    let scheduler = bench.scheduler.take().unwrap();
+    let drain = tokio::spawn(scheduler.drain(BOUND));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!drain.is_finished());
+    gate.add_permits(100);
+    assert_eq!(drain.await.unwrap(), tcc_server::Drained::Whole);
+    // Both answers are facts and were stored: the decision with them. Its confirms are the next process's.
+    let known = bench.coordinator.get(&gid("g")).await.unwrap();
+    assert_eq!(known.phase(), Phase::Confirming);
+    assert_eq!(script.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn a_wait_ends_when_the_process_is_told_to_stop_and_tells_how_it_stands() {
+    let script = Script::new(async |_: Outgoing| status(425));
+    let bench = Bench::new(&script);
+    let known = bench.begin(&order("g")).await.unwrap();
+    let coordinator = bench.coordinator.clone();
+    let waiting = tokio::spawn(async move { coordinator.wait(known, Wait::Decision, BOUND * 3).await });
+    until("both tries", || script.calls().len() == 2).await;
+    assert!(!waiting.is_finished());
+    bench.coordinator.stop();
+    let known = tokio::time::timeout(BOUND, waiting).await.unwrap().unwrap();
+    assert_eq!(known.phase(), Phase::Trying);
+}
+
+#[tokio::test]
+async fn a_writer_that_learns_late_of_its_save_does_not_try_what_was_cancelled_since() {
+    let script = Script::new(async |_: Outgoing| status(200));
+    let bench = Bench::new(&script);
+    let late = Arc::new(Late {
+        inner: bench.store.clone(),
+        hold: AtomicBool::new(true),
+        release: Semaphore::new(0),
+    });
+    let coordinator =
+        Coordinator::new(late.clone(), Transports::new().with(script.clone()), Settings::default());
+    let beginning = tokio::spawn({
+        let coordinator = coordinator.clone();
+        async move { coordinator.begin(request(&order("g"))).await }
+    });
+    let bound = Instant::now() + BOUND;
+    while coordinator.get(&gid("g")).await.is_err() {
+        assert!(Instant::now() < bound);
+        tokio::task::yield_now().await;
+    }
+    let cancelled = coordinator.cancel(&gid("g"), "changed my mind".into()).await.unwrap();
+    let ended = coordinator.wait(cancelled, Wait::End, BOUND).await;
+    assert_eq!(ended.phase(), Phase::Cancelled);
+    late.release.add_permits(1);
+    beginning.await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(script.count("try stock") + script.count("try money"), 0, "{:?}", script.calls());
+}
