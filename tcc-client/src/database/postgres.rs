@@ -1,0 +1,331 @@
+//! The guard in PostgreSQL, through `tokio-postgres`.
+
+use std::error::Error;
+use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::try_join;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{CancelToken, Client, Config, Socket, Statement};
+
+use crate::limits::{CONNECT, CONNECTIONS, FINISH, LOCK_WAIT};
+use crate::{BoxError, Call, Commit, Database, Row, Trouble};
+
+/// A PostgreSQL database with a small pool of connections of its own.
+///
+/// Clones are cheap and the same pool. It must be the primary: a guard that fails over to a replica without the
+/// last commits forgets calls that it has answered. Behind a pooler, use session mode, or one that knows prepared
+/// statements.
+///
+/// ```no_run
+/// # async fn f() -> Result<(), tcc_client::BoxError> {
+/// use tcc_client::PgDatabase;
+///
+/// let db = PgDatabase::new("postgres://stock@localhost/stock".parse()?, tokio_postgres::NoTls).connections(16);
+/// db.create_schema().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct PgDatabase {
+    pool: Arc<Pool>,
+    /// One permit per connection that may be in use.
+    free: Arc<Semaphore>,
+}
+
+/// A local transaction. Derefs to its [`Client`], for statements; do not commit or roll back through it, and do
+/// not leave a future of it unfinished.
+///
+/// It is READ COMMITTED, waits no longer than [`LOCK_WAIT`] for a lock, and the server ends it by itself when its
+/// participant is cut off.
+pub struct PgTx {
+    session: Option<Session>,
+    /// What a drop must not interrupt: the server may be committing.
+    finishing: bool,
+    pool: Arc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+struct Pool {
+    connect: Box<dyn Fn() -> BoxFuture<Connected> + Send + Sync>,
+    /// Interrupts what a connection is doing, from another one.
+    interrupt: Box<dyn Fn(CancelToken) -> BoxFuture<()> + Send + Sync>,
+    idle: Mutex<Vec<Session>>,
+}
+
+/// A connection, with the statements of the guard prepared.
+struct Session {
+    client: Client,
+    driver: AbortHandle,
+    begin: &'static str,
+    insert: Statement,
+    load: Statement,
+    set: Statement,
+}
+
+type Connected = Result<(Client, AbortHandle), BoxError>;
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// All connections were in use for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("all connections are in use")]
+struct InUse;
+
+/// Undoes what a method may have done to the session rather than to its transaction.
+const CLEAN: &str = "\
+CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all();
+DISCARD TEMP; DISCARD SEQUENCES";
+
+/// `tcc.unit` lasts as long as the transaction: a method that has ended it, even to begin another, is found out.
+///
+/// The two long time-outs (of `tcc_core::limits::CALL_TIMEOUT`) only matter when this process is cut off and can
+/// neither finish its transaction nor hang up.
+const BEGIN: &str = "\
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = 2000;
+SET LOCAL statement_timeout = 60000; SET LOCAL idle_in_transaction_session_timeout = 60000;
+SET LOCAL tcc.unit = 'begun'";
+
+/// For a server on which `synchronous_commit` is off: what is answered must not be lost with its power.
+const BEGIN_DURABLE: &str = "\
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = 2000;
+SET LOCAL statement_timeout = 60000; SET LOCAL idle_in_transaction_session_timeout = 60000;
+SET LOCAL tcc.unit = 'begun'; SET LOCAL synchronous_commit = on";
+
+// The texts above spell these out.
+const _: () = assert!(LOCK_WAIT.as_millis() == 2000 && tcc_core::limits::CALL_TIMEOUT.as_millis() == 60_000);
+
+impl PgDatabase {
+    /// The schema of the guard, for those who run migrations of their own.
+    pub const SCHEMA: &str = "\
+CREATE TABLE IF NOT EXISTS tcc_guard (
+    gid    text COLLATE \"C\" NOT NULL,
+    branch text COLLATE \"C\" NOT NULL,
+    state  text NOT NULL CHECK (state IN ('tried', 'refused', 'confirmed', 'cancelled')),
+    kept   text,
+    begun  bigint NOT NULL,
+    PRIMARY KEY (gid, branch)
+);
+CREATE INDEX IF NOT EXISTS tcc_guard_begun ON tcc_guard (begun);
+";
+
+    /// A database to be connected to when a call needs it.
+    #[must_use]
+    pub fn new<T>(mut config: Config, tls: T) -> Self
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT);
+        }
+        let tls_too = tls.clone();
+        let connect = move || -> BoxFuture<_> {
+            let (config, tls) = (config.clone(), tls.clone());
+            Box::pin(async move {
+                let (client, connection) = config.connect(tls).await?;
+                let driver = tokio::spawn(async move {
+                    if let Err(error) = connection.await {
+                        tracing::debug!(error = &error as &dyn Error, "a connection ended");
+                    }
+                });
+                Ok((client, driver.abort_handle()))
+            })
+        };
+        let interrupt = move |token: CancelToken| -> BoxFuture<()> {
+            let tls = tls_too.clone();
+            // Whether it arrives or not: the connection is closed already, which ends the transaction too.
+            Box::pin(async move { drop(timeout(FINISH, token.cancel_query(tls)).await) })
+        };
+        let (connect, interrupt) = (Box::new(connect), Box::new(interrupt));
+        let pool = Arc::new(Pool { connect, interrupt, idle: Mutex::default() });
+        Self { pool, free: Arc::new(Semaphore::new(CONNECTIONS)) }
+    }
+
+    /// How many connections it may have, at least one; [`CONNECTIONS`] if this is not said. For a start: calls
+    /// already begun keep the number they began with.
+    #[must_use]
+    pub fn connections(mut self, most: usize) -> Self {
+        self.free = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
+        self
+    }
+
+    /// Creates the guard's table, if it is not there. Several may do so at once.
+    ///
+    /// # Errors
+    /// When it cannot connect, or the server refuses.
+    pub async fn create_schema(&self) -> Result<(), BoxError> {
+        let (client, driver) = (self.pool.connect)().await?;
+        // IF NOT EXISTS alone fails when two do it at once. The number is `tcc_guar` in ASCII.
+        let sql =
+            format!("BEGIN; SELECT pg_advisory_xact_lock(8386658464824648050); {} COMMIT", Self::SCHEMA);
+        let created = client.batch_execute(&sql).await;
+        driver.abort();
+        Ok(created?)
+    }
+}
+
+impl Database for PgDatabase {
+    type Tx = PgTx;
+
+    async fn begin(&self) -> Result<PgTx, BoxError> {
+        let permit = timeout(LOCK_WAIT, self.free.clone().acquire_owned()).await.map_err(|_| InUse)??;
+        let session = loop {
+            let Some(session) = self.pool.pop() else {
+                let session = self.pool.session().await?;
+                session.client.batch_execute(session.begin).await?;
+                break session;
+            };
+            // Two batches, sent together: the first must not be part of the transaction.
+            let clean = session.client.batch_execute(CLEAN);
+            match try_join(clean, session.client.batch_execute(session.begin)).await {
+                Ok(_) => break session,
+                Err(error) => tracing::debug!(error = &error as &dyn Error, "an idle connection was dead"),
+            }
+        };
+        Ok(PgTx { session: Some(session), finishing: false, pool: self.pool.clone(), _permit: permit })
+    }
+
+    async fn insert(tx: &mut PgTx, call: &Call, row: &Row) -> Result<bool, BoxError> {
+        let session = tx.session();
+        let (gid, branch, begun) = (call.gid.as_str(), call.branch.as_str(), call.begun.as_millis());
+        let inserted = session
+            .client
+            .execute(&session.insert, &[&gid, &branch, &row.state(), &row.kept(), &begun])
+            .await?;
+        Ok(inserted == 1)
+    }
+
+    async fn load(tx: &mut PgTx, call: &Call) -> Result<Option<Row>, BoxError> {
+        let session = tx.session();
+        let columns =
+            session.client.query_opt(&session.load, &[&call.gid.as_str(), &call.branch.as_str()]).await?;
+        columns.map(|row| Ok(Row::from_columns(row.try_get(0)?, row.try_get(1)?)?)).transpose()
+    }
+
+    async fn set(tx: &mut PgTx, call: &Call, row: &Row) -> Result<(), BoxError> {
+        let session = tx.session();
+        let (gid, branch) = (call.gid.as_str(), call.branch.as_str());
+        // In a transaction that an error has aborted this fails, whereas COMMIT would quietly roll back.
+        let changed =
+            session.client.execute(&session.set, &[&gid, &branch, &row.state(), &row.kept()]).await?;
+        if changed == 1 { Ok(()) } else { Err("the method has ended the local transaction".into()) }
+    }
+
+    async fn commit(mut tx: PgTx) -> Result<Commit, BoxError> {
+        tx.finishing = true;
+        match tx.batch_execute("COMMIT").await {
+            Ok(()) => {
+                tx.hand_back();
+                Ok(Commit::Committed)
+            }
+            Err(error) if judge(&error) == Trouble::Conflict => Ok(Commit::Conflict),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn rollback(tx: PgTx) -> Result<(), BoxError> {
+        tx.batch_execute("ROLLBACK").await?;
+        tx.hand_back();
+        Ok(())
+    }
+
+    fn trouble(error: &BoxError) -> Trouble {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
+        while let Some(error) = cause {
+            if error.is::<InUse>() {
+                return Trouble::Locked;
+            }
+            if let Some(error) = error.downcast_ref() {
+                return judge(error);
+            }
+            cause = error.source();
+        }
+        Trouble::Other
+    }
+}
+
+fn judge(error: &tokio_postgres::Error) -> Trouble {
+    match error.code() {
+        Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED) => Trouble::Conflict,
+        Some(&SqlState::LOCK_NOT_AVAILABLE) => Trouble::Locked,
+        Some(_) | None => Trouble::Other,
+    }
+}
+
+impl Pool {
+    fn pop(&self) -> Option<Session> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    async fn session(&self) -> Result<Session, BoxError> {
+        let (client, driver) = (self.connect)().await?;
+        let insert = "INSERT INTO tcc_guard (gid, branch, state, kept, begun) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (gid, branch) DO NOTHING";
+        let load = "SELECT state, kept FROM tcc_guard WHERE gid = $1 AND branch = $2 FOR UPDATE";
+        let set = "UPDATE tcc_guard SET state = $3, kept = $4 WHERE gid = $1 AND branch = $2
+             AND current_setting('tcc.unit', true) = 'begun'";
+        let durable = client.query_one("SELECT current_setting('synchronous_commit') <> 'off'", &[]).await?;
+        Ok(Session {
+            begin: if durable.try_get(0)? { BEGIN } else { BEGIN_DURABLE },
+            insert: client.prepare(insert).await?,
+            load: client.prepare(load).await?,
+            set: client.prepare(set).await?,
+            client,
+            driver,
+        })
+    }
+}
+
+impl PgTx {
+    fn session(&self) -> &Session {
+        self.session.as_ref().expect("handed back only by commit and rollback, which consume it")
+    }
+
+    /// Makes the connection ready for another transaction. Only after this one has surely ended.
+    fn hand_back(mut self) {
+        self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(self.session.take());
+    }
+}
+
+impl Deref for PgTx {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.session().client
+    }
+}
+
+impl Drop for PgTx {
+    fn drop(&mut self) {
+        // Not finished, so nobody can say what state it is in: it is closed, which rolls back.
+        let Some(session) = self.session.take() else { return };
+        let token = session.client.cancel_token();
+        drop(session);
+        // The server notices that only after the statement it is at; the locks should go sooner.
+        if let (false, Ok(runtime)) = (self.finishing, Handle::try_current()) {
+            runtime.spawn((self.pool.interrupt)(token));
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Otherwise the driver would wait for what the server is at, and only then hang up.
+        self.driver.abort();
+    }
+}
+
+impl std::fmt::Debug for PgDatabase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgDatabase").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+//! One request to the coordinator: sent, judged, repeated.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use serde::Serialize;
+use tcc_core::Gid;
+use tcc_core::wire::{Problem, TransactionView};
+use tokio::time::Instant;
+
+use super::branch::millis;
+use super::client::Client;
+use super::error::{Error, Failed, Failure, Outcome};
+use super::limits;
+use super::standing::Wait;
+use crate::retrying::{Attempt, retrying};
+
+/// The header that names the trace a request is a part of (W3C Trace Context).
+pub(super) const TRACEPARENT: &str = "traceparent";
+
+/// What is asked of the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Begin,
+    Register,
+    Confirm,
+    Cancel,
+    Status,
+}
+
+impl Wish {
+    pub(super) fn failed(self, failed: Failed) -> Error {
+        let failed = Box::new(failed);
+        match self {
+            Self::Begin => Error::Begin(failed),
+            Self::Register => Error::Register(failed),
+            Self::Confirm => Error::Confirm(failed),
+            Self::Cancel => Error::Cancel(failed),
+            Self::Status => Error::Status(failed),
+        }
+    }
+
+    /// Whether a view without a decision is no answer to it.
+    const fn is_decision(self) -> bool {
+        match self {
+            Self::Confirm | Self::Cancel => true,
+            Self::Begin | Self::Register | Self::Status => false,
+        }
+    }
+}
+
+/// A request in the making.
+pub(super) struct Ask<'a> {
+    wish: Wish,
+    method: Method,
+    gid: &'a Gid,
+    path: String,
+    query: String,
+    body: Option<Vec<u8>>,
+    trace: Option<HeaderValue>,
+    /// How long the coordinator was asked to wait.
+    listen: Duration,
+    /// When attempts end, if before the client's own limit.
+    by: Option<Instant>,
+}
+
+/// What came back, and when it was asked for: lengths in it count from then at the earliest.
+pub(super) struct Answered {
+    pub(super) view: TransactionView,
+    pub(super) sent: Instant,
+}
+
+impl<'a> Ask<'a> {
+    /// A request at a path below the transaction's.
+    pub(super) fn new(wish: Wish, method: Method, gid: &'a Gid, below: &str) -> Self {
+        // One segment of the path: of what may stand in a gid these two would be read as something else.
+        let segment = gid.as_str().replace('/', "%2F").replace(':', "%3A");
+        let path = format!("/{segment}{below}");
+        let (query, listen) = (String::new(), Duration::ZERO);
+        Self { wish, method, gid, path, query, body: None, trace: None, listen, by: None }
+    }
+
+    /// To where transactions are begun.
+    pub(super) fn at_root(mut self) -> Self {
+        self.path.clear();
+        self
+    }
+
+    pub(super) fn body(mut self, body: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(body).expect("a request has string keys and no failing serializer");
+        self.body = Some(body);
+        self
+    }
+
+    /// As a part of this trace.
+    pub(super) fn trace(mut self, trace: Option<&HeaderValue>) -> Self {
+        self.trace = trace.cloned();
+        self
+    }
+
+    /// To be answered when this has come, or after that long.
+    pub(super) fn wait(mut self, wait: Wait, at_most: Duration) -> Self {
+        if let Some(word) = wait.word() {
+            self.listen = at_most.min(limits::LISTEN);
+            self.query = format!("?wait={word}&timeout_ms={}", millis(self.listen));
+        }
+        self
+    }
+
+    /// Not to be repeated after this moment.
+    pub(super) const fn by(mut self, by: Instant) -> Self {
+        self.by = Some(by);
+        self
+    }
+}
+
+impl Failed {
+    /// A request that was not sent at all.
+    pub(super) fn unsent(gid: &Gid, failure: Failure) -> Self {
+        Self { gid: gid.clone(), attempts: 0, outcome: failure.outcome(), failure }
+    }
+}
+
+impl Client {
+    /// Sends a request and repeats it while that may help.
+    pub(super) async fn exchange(&self, ask: Ask<'_>) -> Result<Answered, Error> {
+        let end = limits::later(self.shared.repeat_for);
+        let end = ask.by.map_or(end, |by| by.min(end));
+        let mut attempts = 0;
+        // One attempt that may have been done leaves the whole request unclear, unless a later answer settles it.
+        let mut unclear = false;
+        let attempt = || {
+            attempts += 1;
+            self.attempt(&ask, end)
+        };
+        let failed = |failure: Failure| {
+            tracing::debug!(gid = ask.gid.as_str(), wish = ?ask.wish, %failure, "asking the coordinator again");
+            unclear |= failure.outcome() == Outcome::Unknown;
+        };
+        let last = end.checked_sub(limits::LEAST).unwrap_or(end);
+        retrying(self.shared.waits, last, attempt, failed).await.map_err(|failure| {
+            let outcome = if unclear && !failure.settles() { Outcome::Unknown } else { failure.outcome() };
+            ask.wish.failed(Failed { gid: ask.gid.clone(), attempts, outcome, failure })
+        })
+    }
+
+    async fn attempt(&self, ask: &Ask<'_>, end: Instant) -> Result<Answered, Attempt<Failure>> {
+        let sent = Instant::now();
+        let left = end.saturating_duration_since(sent);
+        let timeout = self.shared.request_timeout.min(left) + ask.listen;
+        let url = format!("{}{}{}", self.shared.transactions, ask.path, ask.query);
+        let mut request = self.shared.http.request(ask.method.clone(), url).timeout(timeout);
+        request = request.headers(self.shared.headers.clone());
+        if let Some(body) = &ask.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        if let Some(trace) = &ask.trace {
+            request = request.header(TRACEPARENT, trace);
+        }
+        let mut response = request.send().await.map_err(unanswered)?;
+        let status = response.status();
+        let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let wait = wait.map(|seconds| Duration::from_secs(seconds).min(limits::RETRY_AFTER));
+        let most = if status.is_success() { limits::ANSWER } else { limits::PROBLEM };
+        let body = read(&mut response, most).await.map_err(unanswered)?;
+        if status.is_success() {
+            return judge(ask, body.as_deref()).map(|view| Answered { view, sent });
+        }
+        let passing = status.is_server_error() || [408, 425, 429].contains(&status.as_u16());
+        let problem = body.and_then(|body| serde_json::from_slice::<Problem>(&body).ok());
+        match problem.map(Box::new) {
+            Some(problem) if passing || problem.retryable => {
+                Err(Attempt::Passing(Failure::Problem(problem), wait))
+            }
+            Some(problem) => Err(Attempt::Final(Failure::Problem(problem))),
+            None if passing => Err(Attempt::Passing(Failure::Status(status.as_u16()), wait)),
+            None => Err(Attempt::Final(Failure::Status(status.as_u16()))),
+        }
+    }
+}
+
+/// Judges a success.
+fn judge(ask: &Ask<'_>, body: Option<&[u8]>) -> Result<TransactionView, Attempt<Failure>> {
+    let unreadable = |error| Attempt::Final(Failure::Unreadable(error));
+    let body = body.ok_or_else(|| unreadable(format!("it has over {} bytes", limits::ANSWER).into()))?;
+    let view: TransactionView = serde_json::from_slice(body).map_err(|error| unreadable(error.into()))?;
+    if view.gid != *ask.gid {
+        return Err(unreadable(format!("it is of {}", view.gid).into()));
+    }
+    if ask.wish.is_decision() && view.phase.decision().is_none() {
+        return Err(Attempt::Passing(Failure::Undecided, None));
+    }
+    Ok(view)
+}
+
+fn unanswered(error: reqwest::Error) -> Attempt<Failure> {
+    // The address stands in the client; in an error it would be in every log line.
+    let error = error.without_url();
+    if error.is_builder() {
+        Attempt::Final(Failure::Connect(error.into()))
+    } else if error.is_connect() {
+        Attempt::Passing(Failure::Connect(error.into()), None)
+    } else {
+        Attempt::Passing(Failure::NoAnswer(error.into()), None)
+    }
+}
+
+/// Reads a body; `None` if it is longer than that.
+pub(super) async fn read(
+    response: &mut reqwest::Response,
+    most: usize,
+) -> Result<Option<Vec<u8>>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > most {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body))
+}

@@ -1,0 +1,29 @@
+//! The initiator: the application that begins a transaction, at once or by a closure.
+//!
+//! - [`Client`]: the coordinator;
+//! - [`Submission`], [`Branch`]: all branches in one call, the coordinator tries;
+//! - [`Transaction`], [`Scope`], [`Stop`]: a closure tries;
+//! - [`Standing`], [`Wait`]: where a transaction stands;
+//! - [`Error`], [`RunError`]: what went wrong, and whether the outcome is known.
+
+mod branch;
+mod client;
+mod error;
+mod exchange;
+mod limits;
+mod run;
+mod scope;
+mod standing;
+mod stop;
+mod submission;
+mod trying;
+
+pub use branch::Branch;
+pub use client::{Client, ClientBuilder, new_gid};
+pub use error::{BuildError, Error, Failed, Failure, Outcome};
+pub use run::Transaction;
+pub use scope::Scope;
+pub use standing::{Standing, Wait};
+pub use stop::{RunError, Stop};
+pub use submission::Submission;
+pub use trying::Reply;

@@ -1,0 +1,146 @@
+//! Try-Confirm-Cancel for applications.
+//!
+//! A **participant** is a service's part in transactions: three methods, run in a local transaction of its own
+//! database together with a *guard*, which keeps duplicated, crossed and late calls away from them.
+//!
+#![cfg_attr(feature = "rusqlite", doc = "```")]
+#![cfg_attr(not(feature = "rusqlite"), doc = "```ignore")]
+//! use tcc_client::{BoxError, Call, Participant, Participants, SqliteDatabase, Tried, Tx};
+//!
+//! struct Payment;
+//!
+//! #[derive(serde::Deserialize)]
+//! struct Charge { account: String, cents: i64 }
+//!
+//! impl Participant for Payment {
+//!     type Database = SqliteDatabase;
+//!     type Payload = Charge;
+//!
+//!     async fn try_(&self, _: &Call, charge: &Charge, tx: &mut Tx<Self>) -> Result<Tried, BoxError> {
+//!         let reserved = tx.execute(
+//!             "UPDATE account SET free = free - ?2, reserved = reserved + ?2 WHERE name = ?1 AND free >= ?2",
+//!             (&charge.account, charge.cents),
+//!         )?;
+//!         Ok(if reserved == 1 { Tried::accepted() } else { Tried::refused("no funds") })
+//!     }
+//!
+//!     async fn confirm(&self, _: &Call, charge: &Charge, tx: &mut Tx<Self>) -> Result<(), BoxError> {
+//!         tx.execute("UPDATE account SET reserved = reserved - ?2 WHERE name = ?1", (&charge.account, charge.cents))?;
+//!         Ok(())
+//!     }
+//!
+//!     async fn cancel(&self, _: &Call, charge: &Charge, tx: &mut Tx<Self>) -> Result<(), BoxError> {
+//!         tx.execute(
+//!             "UPDATE account SET free = free + ?2, reserved = reserved - ?2 WHERE name = ?1",
+//!             (&charge.account, charge.cents),
+//!         )?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), BoxError> {
+//! # let folder = tempfile::tempdir()?; let path = folder.path().join("payment.db");
+//! let db = SqliteDatabase::open(path)?;
+//! db.create_schema().await?;
+//! let service = Participants::new().add("payment", Payment, db);   // POST /payment/try, /confirm, /cancel
+//! # let _ = service; Ok(()) }
+//! ```
+//!
+//! Serve it with anything that takes a [`tower_service::Service`]; in axum,
+//! `Router::new().nest("/tcc", service.into_router())`. The coordinator then calls the branch at
+//! `http://…/tcc/payment`.
+//!
+//! # What the guard promises
+//!
+//! One row per transaction and branch, in the table `tcc_guard`, committed together with the participant's own:
+//!
+//! - **P1** Confirm and cancel exclude each other.
+//! - **P2** A repeat has no second effect and gets the same answer, a refusal included.
+//! - **P3** A cancel before its try succeeds and does nothing (*empty cancel*),
+//! - **P4** and then bars that try (*hanging*).
+//! - **P5** Business rows and guard row commit in one local transaction.
+//! - **P6** A confirm without a try is an alarm, not a success.
+//!
+//! What it cannot do: undo what a method did outside `tx`.
+//!
+//! # Databases
+//!
+//! | feature | adapter | |
+//! |---|---|---|
+//! | `rusqlite` | `SqliteDatabase` | SQLite 3.51.3 or newer, bundled |
+//! | `tokio-postgres` | `PgDatabase` | with a pool of its own |
+//!
+//! Others implement [`Database`], in about a hundred lines. The feature `axum` adds `Participants::into_router`.
+//!
+//! # Beginning transactions
+//!
+//! With the feature `initiator` a `Client` of the coordinator begins them, in two styles. All at once, as data; the
+//! coordinator tries, and decides by the answers:
+//!
+#![cfg_attr(feature = "initiator", doc = "```no_run")]
+#![cfg_attr(not(feature = "initiator"), doc = "```ignore")]
+//! use tcc_client::{Branch, Client, Submission, new_gid};
+//!
+//! # async fn order(reserve: Vec<u8>, charge: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new("http://127.0.0.1:7780")?;
+//! let order = Submission::new(new_gid())      // keep the gid first: submitting it again starts nothing new
+//!     .branch(Branch::at("stock", "http://inventory/tcc/stock").payload(&reserve)?)
+//!     .branch(Branch::at("money", "http://payment/tcc/payment").payload(&charge)?);
+//! let standing = client.submit(order).await?;
+//! println!("{:?}, since {:?}", standing.decision(), standing.reason());
+//! # Ok(()) }
+//! ```
+//!
+//! Or by a closure that makes the tries itself, and whose value is returned once the confirm is durable; a refusal,
+//! an error, a panic or a drop cancels. See `Transaction::run`.
+//!
+#![cfg_attr(feature = "initiator", doc = "```no_run")]
+#![cfg_attr(not(feature = "initiator"), doc = "```ignore")]
+//! # use tcc_client::{Client, Stop, new_gid};
+//! # async fn order(client: Client, reserve: Vec<u8>, charge: Vec<u8>) -> Result<(), Box<dyn std::error::Error>> {
+//! let shelf = client.transaction(new_gid()).run(async |tcc| {
+//!     let shelf: String = tcc.try_branch("stock", "http://inventory/tcc/stock", &reserve).await?.json()?;
+//!     if shelf.is_empty() {
+//!         return Err(Stop::because("no shelf has it"));
+//!     }
+//!     tcc.try_branch("money", "http://payment/tcc/payment", &charge).await?;
+//!     Ok(shelf)
+//! }).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! The feature `tls` adds https. Take it too where another crate of the program, as tcc-server with its defaults,
+//! gives reqwest its TLS: Cargo's features add up, and reqwest then wants a provider even for http.
+//!
+//! An application whose own local transaction decides gives the coordinator an endpoint to *check* instead: asked
+//! with `Tcc-Operation: check`, it answers 200 where that transaction committed, 409 `refused` where it never will,
+//! and 202 while it is open. A deadline then cancels nothing. That style has no helper here yet.
+
+mod participant;
+mod call;
+mod guard;
+mod database;
+mod participants;
+mod answer;
+#[cfg(feature = "initiator")]
+mod initiator;
+#[cfg(feature = "initiator")]
+mod retrying;
+pub mod limits;
+
+pub use call::{BadCall, Call};
+#[cfg(feature = "tokio-postgres")]
+pub use database::postgres::{PgDatabase, PgTx};
+#[cfg(feature = "rusqlite")]
+pub use database::sqlite::{OpenError, SqliteDatabase, SqliteTx};
+pub use database::{BadRow, Commit, Database, Row, Trouble};
+#[cfg(feature = "initiator")]
+pub use initiator::{
+    Branch, BuildError, Client, ClientBuilder, Error, Failed, Failure, Outcome, Reply, RunError, Scope,
+    Standing, Stop, Submission, Transaction, Wait, new_gid,
+};
+pub use participant::{BoxError, Participant, Tried, Tx};
+pub use participants::Participants;
+pub use tcc_core::{BadId, BranchId, Gid, Operation, Timestamp};
+#[cfg(feature = "initiator")]
+pub use tcc_core::{Decision, Phase, Retry, Then, wire};

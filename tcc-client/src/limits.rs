@@ -1,0 +1,19 @@
+//! Every limit of a participant, each with its reason. The protocol's own stand in [`tcc_core::limits`].
+
+use std::time::Duration;
+
+/// How long a call waits for a lock, a connection or its turn before it answers 425. Short, since what it waits for
+/// is mostly another call of its own branch or a hot row, and the coordinator asks again after a second; long
+/// enough for a queue of ordinary transactions to drain.
+pub const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Runs of one unit that a deadlock or a serialization failure may cost before the call answers 425.
+pub const RUNS: u32 = 8;
+/// The longest wait before the second run; it doubles with each. A deadlock's two sides must not meet again.
+pub const FIRST_BACKOFF: Duration = Duration::from_millis(4);
+/// How long a commit or a rollback may take after the call's own time has run out. A commit that was sent is
+/// better waited for than guessed at, but a dead connection must not hold its unit for ever.
+pub const FINISH: Duration = Duration::from_secs(5);
+/// Connections of one `PgDatabase`: enough for a busy service, few enough for ten of them on one server.
+pub const CONNECTIONS: usize = 8;
+/// How long connecting to one address of a server may take, unless the configuration says otherwise.
+pub const CONNECT: Duration = Duration::from_secs(5);

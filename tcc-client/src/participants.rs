@@ -1,0 +1,211 @@
+//! Participants behind one HTTP service.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use tcc_core::{Operation, limits};
+use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
+
+use crate::answer::{Answer, Unknown, problem};
+use crate::guard::Guarded;
+use crate::{BoxError, Call, Participant};
+
+/// An answer given before any participant was asked. Boxed, since a response is large and these are rare.
+type Rejected = Box<Response<Full<Bytes>>>;
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Participants by name, as one service for HTTP: `POST /{name}/try`, `/{name}/confirm`, `/{name}/cancel`.
+///
+/// A [`tower_service::Service`] of `http` requests that never fails, for every server that takes one; in axum
+/// nest it, `Router::new().nest_service("/tcc", participants)`, or take the router of `into_router` (feature
+/// `axum`). Clones are cheap and the same participants. It needs a running Tokio runtime with time enabled.
+///
+/// | answer | when |
+/// |---|---|
+/// | 200 | done, now or by an earlier call; a try's reply as `application/json` |
+/// | 409 `refused` | on try alone: no, and `detail` says why |
+/// | 425 `pending` | nothing happened: a lock, a connection or a turn was waited for too long |
+/// | 409 `not-tried`, `already-cancelled`, `already-confirmed` | an alarm: cannot be obeyed |
+/// | 400 `unreadable-payload` | an alarm on confirm and cancel |
+/// | 400 `bad-call` | headers are missing, unreadable, or contradict the path |
+/// | 404 `unknown-participant`, `unknown-operation`; 405 `not-post` | |
+/// | 408 `incomplete-body`, 413 `payload-too-large` | the body did not arrive, or is too long |
+/// | 500 `internal`, `timed-out` | rolled back; the log says why |
+/// | 500 `unknown` | the commit was not answered |
+///
+/// Each call's work runs in a task of its own: a connection that breaks stops no transaction half-way.
+#[derive(Clone, Default)]
+pub struct Participants {
+    named: Arc<BTreeMap<String, Arc<dyn Serve>>>,
+}
+
+/// A [`Guarded`] participant with its types forgotten.
+trait Serve: Send + Sync {
+    fn answer(self: Arc<Self>, call: Arc<Call>, payload: Bytes, by: Instant) -> BoxFuture<Answer>;
+}
+
+impl<P: Participant> Serve for Guarded<P> {
+    fn answer(self: Arc<Self>, call: Arc<Call>, payload: Bytes, by: Instant) -> BoxFuture<Answer> {
+        Box::pin(Self::answer(self, call, payload, by))
+    }
+}
+
+impl Participants {
+    /// No participants yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a participant, to be called at `/{name}/…`.
+    ///
+    /// # Panics
+    /// When the name is empty, holds anything but letters, digits and `-`, `_`, `.`, or is taken.
+    #[must_use]
+    pub fn add<P: Participant>(
+        mut self,
+        name: impl Into<String>,
+        participant: P,
+        database: P::Database,
+    ) -> Self {
+        let name = name.into();
+        let spelled_well = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        assert!(!name.is_empty() && spelled_well, "{name:?} is no name for a participant");
+        let named = Arc::make_mut(&mut self.named);
+        assert!(!named.contains_key(&name), "there is a participant {name:?} already");
+        named.insert(name, Arc::new(Guarded { participant, database }));
+        self
+    }
+
+    /// An axum router of these participants, to be nested or merged.
+    #[cfg(feature = "axum")]
+    pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> axum::Router<S> {
+        axum::Router::new().fallback_service(self)
+    }
+
+    async fn respond<B>(self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: http_body::Body,
+        B::Error: Into<BoxError>,
+    {
+        let (participant, name, call) = match self.route(&request) {
+            Ok(routed) => routed,
+            Err(response) => return *response,
+        };
+        let by = Instant::now() + call.timeout;
+        let payload = match body(request.into_body(), by).await {
+            Ok(payload) => payload,
+            Err(response) => return *response,
+        };
+        let span = tracing::info_span!(
+            "call",
+            participant = name,
+            gid = call.gid.as_str(),
+            branch = call.branch.as_str(),
+            operation = call.operation.as_str(),
+            attempt = call.attempt,
+        );
+        let work = async move {
+            let answer = participant.answer(Arc::new(call), payload, by).await;
+            tracing::debug!(answer = answer.word(), "answered");
+            answer
+        };
+        // In a task of its own: a caller who hangs up drops this future, but must not cut a commit in two.
+        let answer = match tokio::spawn(work.instrument(span.clone())).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // Unwinding has dropped the local transaction, and so rolled it back.
+                span.in_scope(|| {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the call panicked")
+                });
+                Answer::Unknown(Unknown::Internal)
+            }
+        };
+        answer.into_response()
+    }
+
+    fn route<B>(&self, request: &Request<B>) -> Result<(Arc<dyn Serve>, String, Call), Rejected> {
+        let not_found = |code, title| Box::new(problem(StatusCode::NOT_FOUND, code, title, ""));
+        let path = request.uri().path();
+        let (name, word) = path.strip_prefix('/').and_then(|path| path.split_once('/')).unwrap_or_default();
+        let operation = match word.parse() {
+            Ok(operation @ (Operation::Try | Operation::Confirm | Operation::Cancel)) => operation,
+            Ok(Operation::Check) | Err(()) => {
+                return Err(not_found("unknown-operation", "the path must be /{name}/{try|confirm|cancel}"));
+            }
+        };
+        let Some(participant) = self.named.get(name) else {
+            return Err(not_found("unknown-participant", "there is no participant of this name here"));
+        };
+        if request.method() != Method::POST {
+            let title = "an operation is a POST";
+            return Err(Box::new(problem(StatusCode::METHOD_NOT_ALLOWED, "not-post", title, "")));
+        }
+        let bad_call = |detail: &str| {
+            let title = "the headers describe no call for this path";
+            Box::new(problem(StatusCode::BAD_REQUEST, "bad-call", title, detail))
+        };
+        let call = Call::from_headers(request.headers()).map_err(|bad| bad_call(&bad.to_string()))?;
+        // An endpoint that was mistyped in the branch: confirming what shall be cancelled is the worst answer.
+        if call.operation != operation {
+            return Err(bad_call(&format!("{} was called at the path of {operation}", call.operation)));
+        }
+        Ok((participant.clone(), name.to_owned(), call))
+    }
+}
+
+async fn body<B>(body: B, by: Instant) -> Result<Bytes, Rejected>
+where
+    B: http_body::Body,
+    B::Error: Into<BoxError>,
+{
+    let incomplete = |title| Box::new(problem(StatusCode::REQUEST_TIMEOUT, "incomplete-body", title, ""));
+    let too_large = || {
+        let title = "a payload may have 65536 bytes";
+        Box::new(problem(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", title, ""))
+    };
+    if body.size_hint().lower() > limits::PAYLOAD as u64 {
+        return Err(too_large());
+    }
+    match timeout_at(by, Limited::new(body, limits::PAYLOAD).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(incomplete("the body broke off")),
+        Err(_) => Err(incomplete("the body did not arrive in time")),
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for Participants
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = BoxFuture<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let participants = self.clone();
+        Box::pin(async move { Ok(participants.respond(request).await) })
+    }
+}
+
+impl std::fmt::Debug for Participants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.named.keys()).finish()
+    }
+}

@@ -1,0 +1,11 @@
+//! Beginning transactions against a coordinator that loses answers and says no.
+
+/// The initiator and a participant of this crate together.
+#[cfg(feature = "rusqlite")]
+mod guarded;
+/// What a closure makes of a transaction.
+mod run;
+/// The coordinator and the participants.
+mod stub;
+/// Transactions submitted at once, and what every request has in common.
+mod submit;

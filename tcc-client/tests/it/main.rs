@@ -1,0 +1,58 @@
+//! Participants and their guard against real databases.
+
+#![cfg(any(feature = "rusqlite", feature = "tokio-postgres"))]
+
+/// Makes of generic tests one for each database.
+macro_rules! on_each_database {
+    ($($name:ident),+ $(,)?) => {
+        #[cfg(feature = "rusqlite")]
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::banks::Sqlite::open().await).await;
+            })+
+        }
+
+        #[cfg(feature = "tokio-postgres")]
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(bank) = crate::banks::Postgres::open().await {
+                    super::$name(bank).await;
+                }
+            })+
+        }
+    };
+}
+
+/// The databases under test, each as a bank with accounts.
+mod banks;
+/// A bank whose local transactions go wrong when a test says so.
+mod flaky;
+/// The participant under test, and how it is called.
+mod payment;
+
+/// Duplicated and crossed calls at the same time.
+mod concurrency;
+/// A participant whose process dies.
+mod crash;
+/// Methods that fail, panic, hang or break their transaction; callers that hang up.
+mod faults;
+/// What only HTTP can get wrong.
+#[cfg(feature = "rusqlite")]
+mod http;
+/// Beginning transactions, without a database.
+#[cfg(feature = "initiator")]
+mod initiator;
+/// Random calls, crossings and crashes against a model of the guard.
+mod model;
+/// What only PostgreSQL can show: lost connections, deadlocks, sessions that are used again.
+#[cfg(feature = "tokio-postgres")]
+mod postgres;
+/// P1 to P6, one test or more for each.
+mod promises;
+/// What only SQLite can show: pragmas, other processes on the same file.
+#[cfg(feature = "rusqlite")]
+mod sqlite;
+/// Every short sequence of calls against a table of what it must come to.
+mod table;

@@ -1,0 +1,400 @@
+//! The model: what guard rows, accounts and effects come to, told without a database and without the guard's code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tcc_client::{Operation, Row};
+
+use crate::banks::{Bank, Books};
+use crate::flaky::Fate;
+use crate::payment::{Charge, How, Seen};
+
+/// What an account has at first: less than its branches would like to reserve together.
+pub(super) const FUNDS: i64 = 25;
+pub(super) const CENTS: i64 = 10;
+pub(super) const ACCOUNTS: [&str; 2] = ["alice", "bob"];
+pub(super) const GIDS: u8 = 4;
+pub(super) const BRANCHES: u8 = 2;
+
+/// A branch of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Key {
+    pub(super) gid: u8,
+    pub(super) branch: u8,
+}
+
+/// One call, and what befalls it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ask {
+    pub(super) key: Key,
+    pub(super) operation: Doing,
+    pub(super) payload: Payload,
+    pub(super) mark: Mark,
+    pub(super) fate: Fate,
+    /// Which of the participant's processes is called.
+    pub(super) replica: usize,
+    /// Different for each call, to tell in replies and reasons whose they are.
+    pub(super) number: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Doing {
+    Try,
+    Confirm,
+    Cancel,
+}
+
+/// What the payload makes the method do, if there is money enough and the method is run at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Payload {
+    Plain,
+    Reply,
+    Refuse,
+    Fail,
+    Unreadable,
+}
+
+/// Whether the transaction began before `Tcc-Settled`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Mark {
+    Open,
+    Settled,
+}
+
+/// What a call is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Heard {
+    Done(Value),
+    Refused(String),
+    /// The code of any other problem.
+    Problem(String),
+}
+
+/// How much a call wrote.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrote {
+    Nothing,
+    /// A guard row without a method.
+    Row,
+    /// What a method did, and its guard row.
+    Work,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct World {
+    pub(super) rows: BTreeMap<Key, Row>,
+    pub(super) accounts: BTreeMap<String, Books>,
+    /// The operations whose effects are there, in order.
+    pub(super) effects: BTreeMap<Key, Vec<String>>,
+    /// Transactions that ended long ago, and whose rows a clean-up has taken.
+    pub(super) forgotten: BTreeSet<u8>,
+}
+
+impl Key {
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        (0..GIDS).flat_map(|gid| (0..BRANCHES).map(move |branch| Self { gid, branch }))
+    }
+
+    pub(super) fn names(self) -> (String, String) {
+        (format!("g{}", self.gid), format!("b{}", self.branch))
+    }
+
+    fn named(gid: &str, branch: &str) -> Self {
+        Self { gid: gid[1..].parse().unwrap(), branch: branch[1..].parse().unwrap() }
+    }
+
+    fn account(self) -> &'static str {
+        ACCOUNTS[usize::from(self.gid + self.branch) % ACCOUNTS.len()]
+    }
+}
+
+impl Doing {
+    pub(super) fn operation(self) -> Operation {
+        match self {
+            Self::Try => Operation::Try,
+            Self::Confirm => Operation::Confirm,
+            Self::Cancel => Operation::Cancel,
+        }
+    }
+
+    fn moves(self) -> Books {
+        match self {
+            Self::Try => Books { free: -CENTS, reserved: CENTS, spent: 0 },
+            Self::Confirm => Books { free: 0, reserved: -CENTS, spent: CENTS },
+            Self::Cancel => Books { free: CENTS, reserved: -CENTS, spent: 0 },
+        }
+    }
+}
+
+impl Ask {
+    pub(super) fn body(&self) -> Vec<u8> {
+        let (on, how) = match self.payload {
+            Payload::Unreadable => return b"{".to_vec(),
+            Payload::Plain => ("", How::Plainly),
+            Payload::Reply => ("try", How::Reply(self.reply())),
+            Payload::Refuse => ("try", How::Refuse(self.reason())),
+            Payload::Fail => (self.operation.operation().as_str(), How::Fail("as the payload says".into())),
+        };
+        let charge = Charge { account: self.key.account().into(), cents: CENTS, on: on.into(), how };
+        serde_json::to_vec(&charge).unwrap()
+    }
+
+    fn reply(&self) -> Value {
+        json!({ "call": self.number })
+    }
+
+    fn reason(&self) -> String {
+        format!("reason {}", self.number)
+    }
+}
+
+impl Heard {
+    pub(super) fn of(seen: &Seen) -> Self {
+        match seen.code() {
+            "done" => Self::Done(seen.body.clone()),
+            "refused" => Self::Refused(seen.body["detail"].as_str().unwrap_or_default().into()),
+            code => Self::Problem(code.into()),
+        }
+    }
+
+    pub(super) fn word(&self) -> &str {
+        match self {
+            Self::Done(_) => "done",
+            Self::Refused(_) => "refused",
+            Self::Problem(code) => code,
+        }
+    }
+
+    fn replied(reply: Option<&String>) -> Self {
+        Self::Done(reply.map_or(Value::Null, |text| serde_json::from_str(text).unwrap()))
+    }
+
+    fn problem(code: &str) -> Self {
+        Self::Problem(code.into())
+    }
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let funds = Books { free: FUNDS, reserved: 0, spent: 0 };
+        Self {
+            rows: BTreeMap::new(),
+            accounts: ACCOUNTS.map(|name| (name.to_owned(), funds)).into(),
+            effects: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
+        }
+    }
+
+    /// What a bank holds, as far as it can be read there.
+    pub(super) async fn read<B: Bank>(bank: &B, forgotten: BTreeSet<u8>) -> Self {
+        let mut world = Self { forgotten, ..Self::new() };
+        let kept = "COALESCE('=' || kept, '')";
+        for row in bank
+            .query(&format!("SELECT gid || '|' || branch || '|' || state || '|' || {kept} FROM tcc_guard"))
+            .await
+        {
+            let columns: Vec<_> = row.splitn(4, '|').collect();
+            let kept = columns[3].strip_prefix('=').map(Into::into);
+            world
+                .rows
+                .insert(Key::named(columns[0], columns[1]), Row::from_columns(columns[2], kept).unwrap());
+        }
+        let text = "name || '|' || CAST(free AS text) || '|' || CAST(reserved AS text) || '|' || CAST(spent AS text)";
+        for row in bank.query(&format!("SELECT {text} FROM account")).await {
+            let columns: Vec<_> = row.split('|').collect();
+            let cents = |column: usize| columns[column].parse().unwrap();
+            let books = Books { free: cents(1), reserved: cents(2), spent: cents(3) };
+            world.accounts.insert(columns[0].into(), books);
+        }
+        for row in bank.query("SELECT gid || '|' || branch || '|' || operation FROM effect ORDER BY id").await
+        {
+            let columns: Vec<_> = row.split('|').collect();
+            world.effects.entry(Key::named(columns[0], columns[1])).or_default().push(columns[2].into());
+        }
+        world
+    }
+
+    /// Whether all branches of a transaction have ended, so that the coordinator's mark may pass it.
+    pub(super) fn has_ended(&self, gid: u8) -> bool {
+        !self.rows.iter().any(|(key, row)| key.gid == gid && matches!(row, Row::Tried { .. }))
+    }
+
+    /// What a clean-up by the mark does.
+    pub(super) fn forget(&mut self, gid: u8) {
+        self.rows.retain(|key, _| key.gid != gid);
+        self.forgotten.insert(gid);
+    }
+
+    /// The mark that a call comes with. It never goes back: what was forgotten by it is called with it ever after.
+    pub(super) fn mark(&self, ask: &Ask) -> Mark {
+        if self.forgotten.contains(&ask.key.gid) { Mark::Settled } else { ask.mark }
+    }
+
+    /// What one call does when nothing goes wrong, as in the table at the head of `guard.rs`.
+    pub(super) fn call(&mut self, ask: &Ask) -> Heard {
+        self.answer(ask).0
+    }
+
+    fn answer(&mut self, ask: &Ask) -> (Heard, Wrote) {
+        match ask.operation {
+            Doing::Try => self.try_(ask),
+            Doing::Confirm => self.confirm(ask),
+            Doing::Cancel => self.cancel(ask),
+        }
+    }
+
+    fn try_(&mut self, ask: &Ask) -> (Heard, Wrote) {
+        let refused = match self.rows.get(&ask.key) {
+            Some(Row::Tried { reply } | Row::Confirmed { reply }) => {
+                return (Heard::replied(reply.as_ref()), Wrote::Nothing);
+            }
+            Some(Row::Refused { reason }) => return (Heard::Refused(reason.clone()), Wrote::Nothing),
+            Some(Row::Cancelled) => {
+                return (Heard::Refused("the branch is cancelled".into()), Wrote::Nothing);
+            }
+            None if self.mark(ask) == Mark::Settled => Some("the transaction has ended long ago".to_owned()),
+            None => match ask.payload {
+                Payload::Unreadable => {
+                    let error = serde_json::from_slice::<Charge>(&ask.body()).unwrap_err();
+                    Some(format!("the payload cannot be read: {error}"))
+                }
+                _ if self.accounts[ask.key.account()].free < CENTS => Some("no funds".into()),
+                Payload::Refuse => Some(ask.reason()),
+                Payload::Fail => return (Heard::problem("internal"), Wrote::Nothing),
+                Payload::Plain | Payload::Reply => None,
+            },
+        };
+        if let Some(reason) = refused {
+            self.rows.insert(ask.key, Row::Refused { reason: reason.clone() });
+            return (Heard::Refused(reason), Wrote::Row);
+        }
+        let reply = (ask.payload == Payload::Reply).then(|| ask.reply().to_string());
+        let heard = Heard::replied(reply.as_ref());
+        self.work(ask, Row::Tried { reply });
+        (heard, Wrote::Work)
+    }
+
+    fn confirm(&mut self, ask: &Ask) -> (Heard, Wrote) {
+        let reply = match self.rows.get(&ask.key) {
+            None | Some(Row::Refused { .. }) => return (Heard::problem("not-tried"), Wrote::Nothing),
+            Some(Row::Cancelled) => return (Heard::problem("already-cancelled"), Wrote::Nothing),
+            Some(Row::Confirmed { .. }) => return (Heard::Done(Value::Null), Wrote::Nothing),
+            Some(Row::Tried { reply }) => reply.clone(),
+        };
+        self.end(ask, Row::Confirmed { reply })
+    }
+
+    fn cancel(&mut self, ask: &Ask) -> (Heard, Wrote) {
+        match self.rows.get(&ask.key) {
+            None => {
+                self.rows.insert(ask.key, Row::Cancelled);
+                (Heard::Done(Value::Null), Wrote::Row)
+            }
+            Some(Row::Refused { .. } | Row::Cancelled) => (Heard::Done(Value::Null), Wrote::Nothing),
+            Some(Row::Confirmed { .. }) => (Heard::problem("already-confirmed"), Wrote::Nothing),
+            Some(Row::Tried { .. }) => self.end(ask, Row::Cancelled),
+        }
+    }
+
+    /// A confirm or a cancel of what was tried.
+    fn end(&mut self, ask: &Ask, row: Row) -> (Heard, Wrote) {
+        match ask.payload {
+            Payload::Unreadable => (Heard::problem("unreadable-payload"), Wrote::Nothing),
+            Payload::Fail => (Heard::problem("internal"), Wrote::Nothing),
+            Payload::Plain | Payload::Reply | Payload::Refuse => {
+                self.work(ask, row);
+                (Heard::Done(Value::Null), Wrote::Work)
+            }
+        }
+    }
+
+    fn work(&mut self, ask: &Ask, row: Row) {
+        let books = self.accounts.get_mut(ask.key.account()).expect("every key has an account");
+        let by = ask.operation.moves();
+        books.free += by.free;
+        books.reserved += by.reserved;
+        books.spent += by.spent;
+        self.effects.entry(ask.key).or_default().push(ask.operation.operation().as_str().into());
+        self.rows.insert(ask.key, row);
+    }
+
+    /// Everything that a call may come to, with what befalls it. `None`: nobody heard the answer.
+    fn outcomes(&self, ask: &Ask) -> Vec<(Option<Heard>, Self)> {
+        let mut after = self.clone();
+        let (heard, wrote) = after.answer(ask);
+        let (heard, before) = (Some(heard), self.clone());
+        let problem = |code| Some(Heard::problem(code));
+        match (ask.fate, wrote) {
+            (Fate::Well | Fate::Conflict, _) => vec![(heard, after)],
+            (Fate::HungUp, _) => vec![(None, after), (None, before)],
+            (Fate::KilledFirst, _) => vec![(problem("internal"), before)],
+            (Fate::KilledHalfway, Wrote::Work) => vec![(problem("internal"), before)],
+            (Fate::AnswerLost, Wrote::Row | Wrote::Work) => vec![(problem("unknown"), after)],
+            (Fate::CommitLost, Wrote::Row | Wrote::Work) => vec![(problem("unknown"), before)],
+            (Fate::KilledCommitting, Wrote::Row | Wrote::Work) => {
+                vec![(heard, after.clone()), (problem("unknown"), after), (problem("unknown"), before)]
+            }
+            (Fate::KilledHalfway, Wrote::Row) => vec![(heard, after)],
+            // What writes nothing has nothing to commit.
+            (
+                Fate::KilledHalfway | Fate::AnswerLost | Fate::CommitLost | Fate::KilledCommitting,
+                Wrote::Nothing,
+            ) => vec![(heard, before)],
+        }
+    }
+
+    /// Whether there is an order in which these calls, one after the other, are answered so and leave that world.
+    pub(super) fn explains(&self, asks: &[Ask], heard: &[Option<Heard>], after: &Self) -> bool {
+        fn reaches(world: &World, left: &mut Vec<(&Ask, &Option<Heard>)>, after: &World) -> bool {
+            if left.is_empty() {
+                return world == after;
+            }
+            for place in 0..left.len() {
+                let (ask, heard) = left.remove(place);
+                let found = world
+                    .outcomes(ask)
+                    .into_iter()
+                    .any(|(said, world)| (said.is_none() || said == *heard) && reaches(&world, left, after));
+                left.insert(place, (ask, heard));
+                if found {
+                    return true;
+                }
+            }
+            false
+        }
+        reaches(self, &mut asks.iter().zip(heard).collect(), after)
+    }
+
+    /// What must be true whatever was called, and that the model of a single call could itself get wrong.
+    pub(super) fn is_sound(&self) -> Result<(), String> {
+        let mut expected = Self::new().accounts;
+        for key in Key::all() {
+            let effects: Vec<_> = self.effects.get(&key).into_iter().flatten().map(String::as_str).collect();
+            let books = expected.get_mut(key.account()).expect("every key has an account");
+            let (reserved, spent) = match effects[..] {
+                [] | ["try", "cancel"] => (0, 0),
+                ["try"] => (CENTS, 0),
+                ["try", "confirm"] => (0, CENTS),
+                _ => return Err(format!("{key:?} had the effects {effects:?}")),
+            };
+            books.free -= reserved + spent;
+            books.reserved += reserved;
+            books.spent += spent;
+            let agree = match self.rows.get(&key) {
+                _ if self.forgotten.contains(&key.gid) => effects[..] != ["try"],
+                None | Some(Row::Refused { .. }) => effects.is_empty(),
+                Some(Row::Tried { .. }) => effects[..] == ["try"],
+                Some(Row::Confirmed { .. }) => effects[..] == ["try", "confirm"],
+                Some(Row::Cancelled) => effects[..] != ["try"] && effects[..] != ["try", "confirm"],
+            };
+            if !agree {
+                return Err(format!("{key:?} is {:?} and had the effects {effects:?}", self.rows.get(&key)));
+            }
+        }
+        if self.accounts != expected || expected.values().any(|books| books.free < 0) {
+            return Err(format!("the accounts hold {:?}, and by their effects {expected:?}", self.accounts));
+        }
+        Ok(())
+    }
+}

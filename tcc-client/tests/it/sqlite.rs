@@ -1,0 +1,78 @@
+//! What SQLite does in its own way.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+use tcc_client::{Database, OpenError, SqliteDatabase};
+
+use crate::banks::{Bank, Sqlite};
+use crate::payment::{Caller, Seen};
+
+#[tokio::test]
+async fn a_file_is_opened_durable_or_not_at_all() {
+    let bank = Sqlite::open().await;
+    let read = |connection: &Connection| {
+        let journal: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
+        Ok((journal, synchronous))
+    };
+    assert_eq!(bank.database().with(read).await.unwrap(), ("wal".to_owned(), 2));
+    // Memory has no write-ahead log.
+    let error = SqliteDatabase::open(":memory:").unwrap_err();
+    assert!(matches!(&error, OpenError::Pragma("journal_mode", mode) if mode == "memory"), "{error}");
+}
+
+#[tokio::test]
+async fn a_transaction_has_the_write_lock_from_its_begin() {
+    // One that began as a reader could not become a writer once another had written in between.
+    let bank = Sqlite::open().await;
+    let tx = bank.database().begin().await.unwrap();
+    let other = Connection::open(bank.place()).unwrap();
+    other.busy_timeout(Duration::ZERO).unwrap();
+    assert!(other.execute_batch("BEGIN IMMEDIATE").is_err());
+    drop(tx);
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+}
+
+#[tokio::test]
+async fn another_process_that_writes_too_long_makes_calls_answer_425() {
+    let bank = Sqlite::open().await;
+    let mut other = Connection::open(bank.place()).unwrap();
+    let writing = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let caller = Caller::new(&bank);
+    let seen = caller.once("try", "t").await;
+    assert_eq!((seen.status, seen.code(), caller.runs()), (425, "pending", 0));
+    writing.rollback().unwrap();
+    assert_eq!(caller.once("try", "t").await, Seen::done());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_wait_for_another_process_is_not_noticed() {
+    let bank = Sqlite::open().await;
+    let mut other = Connection::open(bank.place()).unwrap();
+    let (begun, wait) = std::sync::mpsc::channel();
+    let writing = std::thread::spawn(move || {
+        let writing = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        begun.send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        writing.commit().unwrap();
+    });
+    wait.recv().unwrap();
+    assert_eq!(Caller::new(&bank).once("try", "t").await, Seen::done());
+    writing.join().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_left_open_between_calls_is_rolled_back() {
+    let bank = Sqlite::open().await;
+    let database = bank.database();
+    let left = "BEGIN; UPDATE account SET free = 0";
+    database.with(move |connection| connection.execute_batch(left)).await.unwrap();
+    let panicked = tokio::spawn({
+        let database = database.clone();
+        async move { database.with(|_| -> rusqlite::Result<()> { panic!("in the application") }).await }
+    });
+    assert!(panicked.await.unwrap_err().is_panic());
+    assert_eq!(Caller::new(&bank).once("try", "t").await, Seen::done());
+    assert_eq!(bank.books().await.free, 990);
+}
