@@ -1,0 +1,12 @@
+//! A shop in three services, each its own process with its own database: who orders is charged and gets the goods,
+//! or neither.
+//!
+//! - [`payment`], a participant: money that is available, or frozen for an order;
+//! - [`inventory`], a participant: goods on the shelf, reserved for an order, or sold;
+//! - [`order`], the initiator: an HTTP service that has both happen or neither, in two styles;
+//! - [`demo`]: starts them and a coordinator, kills some of them at the worst moments, and checks the books.
+
+pub mod demo;
+pub mod inventory;
+pub mod order;
+pub mod payment;
