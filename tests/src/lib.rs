@@ -1,0 +1,15 @@
+//! What tests of several crates need, and (in `tests/`) the tests that need several crates.
+
+#[cfg(feature = "processes")]
+pub mod http;
+mod postgres;
+#[cfg(feature = "processes")]
+mod process;
+#[cfg(feature = "processes")]
+mod proxy;
+
+pub use postgres::{Postgres, postgres, skipped};
+#[cfg(feature = "processes")]
+pub use process::{Process, die_with_the_test};
+#[cfg(feature = "processes")]
+pub use proxy::{Exchange, Fault, Proxy, Times};

@@ -1,0 +1,31 @@
+//! The system as it runs: real processes, real connections, real files, and everything that can go wrong with them.
+//!
+//! Each cell of a table is a test of its own, and ends with the same question: did everything happen everywhere or
+//! nowhere, is no money gone or held, and did everybody who asked get the same, true answer?
+//!
+//! - [`participants`]: they refuse, time out, answer too late, fail, die and are down;
+//! - [`crash`]: the coordinator is killed before and after each durable write;
+//! - [`hops`]: requests and replies are lost, requests are doubled;
+//! - [`latecomers`]: a create arrives after its cancel, a registered branch is never tried;
+//! - [`storm`]: all of them are killed, again and again;
+//! - [`truthful`]: what whoever asks is told, first, again, late, after a crash and after the purge;
+//! - [`command_line`]: flags, environment, signals, tokens, limits;
+//! - [`bad_input`]: what is refused, and that nothing is stored of it;
+//! - [`tidy`]: what must stay true of the tree itself.
+//!
+//! [`world`] has the [`coordinator`] and the [`bank`]s and checks the books; [`transfer`] is the transaction that all of
+//! it is done with.
+
+mod bad_input;
+mod bank;
+mod command_line;
+mod coordinator;
+mod crash;
+mod hops;
+mod latecomers;
+mod participants;
+mod storm;
+mod tidy;
+mod transfer;
+mod truthful;
+mod world;

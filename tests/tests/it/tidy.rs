@@ -1,0 +1,204 @@
+//! What must stay true of the tree itself: its layers, its files, and that the docs say what the code does.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tcc_core::wire::ProblemCode;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every file below the root with this ending, but for what was built.
+fn files(ending: &str) -> Vec<PathBuf> {
+    fn walk(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                walk(&path, ending, found);
+            } else if name.ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root(), ending, &mut found);
+    assert!(!found.is_empty(), "no file ends in {ending}");
+    found
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(root().join(path.as_ref())).unwrap()
+}
+
+/// The lines of a list in a manifest, without comments.
+fn section(manifest: &str, name: &str) -> String {
+    let after = manifest.split(&format!("[{name}]\n")).nth(1).unwrap_or_default();
+    after.split("\n[").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn every_source_file_says_what_it_is_and_none_is_too_long() {
+    for path in files(".rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("//!"), "{} does not begin with a //! line", path.display());
+        let lines = text.lines().count();
+        assert!(lines <= 520, "{} has {lines} lines; past 500 it is asking to be two", path.display());
+    }
+}
+
+#[test]
+fn the_core_reads_no_clock_draws_no_number_and_does_no_io() {
+    for path in files(".rs") {
+        let inside = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+        // The suite for stores waits for what a store does, and only a store's tests link it.
+        if !inside.starts_with("tcc-core/src/") || inside.starts_with("tcc-core/src/contract") {
+            continue;
+        }
+        // An example in the docs may: it is the reader's code.
+        let text = fs::read_to_string(&path).unwrap();
+        let text: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for word in [
+            "SystemTime",
+            "Instant",
+            "std::fs",
+            "std::net",
+            "std::thread",
+            "tokio",
+            "rand::",
+            "fastrand",
+            "async_std",
+        ] {
+            assert!(!text.contains(word), "{inside} holds {word}");
+        }
+    }
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    let core = section(&read("tcc-core/Cargo.toml"), "dependencies");
+    assert!(!core.contains("tcc-") && !core.contains("tokio"), "{core}");
+    let client = section(&read("tcc-client/Cargo.toml"), "dependencies");
+    assert!(!client.contains("tcc-server"), "{client}");
+    let server = section(&read("tcc-server/Cargo.toml"), "dependencies");
+    assert!(!server.contains("tcc-client"), "{server}");
+    // Inside the server: main → cli → api, scheduler → driver → coordinator.
+    for (file, must_not) in [
+        ("tcc-server/src/coordinator.rs", &["crate::api", "crate::scheduler", "crate::cli"][..]),
+        ("tcc-server/src/driver.rs", &["crate::api", "crate::scheduler", "crate::cli"]),
+        ("tcc-server/src/scheduler.rs", &["crate::api", "crate::cli"]),
+        ("tcc-server/src/api/mod.rs", &["crate::driver", "crate::scheduler", "crate::store", "crate::cli"]),
+    ] {
+        let text = read(file);
+        for module in must_not {
+            assert!(!text.contains(module), "{file} uses {module}");
+        }
+    }
+}
+
+#[test]
+fn the_docs_list_every_problem_code_and_no_other() {
+    let docs = read("docs/http-api.md");
+    let listed: BTreeSet<(String, String)> = docs
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let (code, status) = (cells.next()?, cells.next()?);
+            let code = code.strip_prefix('`')?.strip_suffix('`')?;
+            status.parse::<u16>().ok()?;
+            Some((code.to_owned(), status.to_owned()))
+        })
+        .collect();
+    let known: BTreeSet<_> =
+        ProblemCode::ALL.iter().map(|code| (code.as_str().to_owned(), code.status().to_string())).collect();
+    assert_eq!(listed, known);
+}
+
+#[test]
+fn the_docs_list_every_route() {
+    let (docs, api) = (read("docs/http-api.md"), read("tcc-server/src/api/mod.rs"));
+    let routes: Vec<&str> =
+        api.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(routes.len() >= 7, "{routes:?}");
+    for route in routes {
+        assert!(docs.contains(&format!(" {route}`")), "{route} is not in docs/http-api.md");
+    }
+}
+
+#[test]
+fn the_docs_list_every_flag_its_variable_and_its_default() {
+    let (docs, cli) = (read("docs/operating.md"), read("tcc-server/src/cli.rs"));
+    let variables: Vec<&str> =
+        cli.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(variables.len() >= 12, "{variables:?}");
+    for attribute in cli.split("#[arg(").skip(1) {
+        let variable = attribute.split("env = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        let flag = variable.strip_prefix("TCC_").unwrap().to_lowercase().replace('_', "-");
+        let row = docs.lines().find(|line| line.starts_with(&format!("| `--{flag}` | `{variable}` |")));
+        let row = row.unwrap_or_else(|| panic!("--{flag} and {variable} are not in docs/operating.md"));
+        let attribute = attribute.split(")]").next().unwrap();
+        if let Some(default) =
+            attribute.split("default_value = \"").nth(1).and_then(|rest| rest.split('"').next())
+        {
+            assert!(
+                row.contains(&format!("| `{default}` |")),
+                "the default of --{flag} is {default}, not as in: {row}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_docs_list_every_exit_code() {
+    let (docs, cli) = (read("docs/operating.md"), read("tcc-server/src/cli.rs"));
+    let codes =
+        cli.split("const EXIT_").skip(1).filter_map(|rest| rest.split("= ").nth(1)?.split(';').next());
+    let codes: Vec<&str> = codes.chain(["0", "1"]).collect();
+    assert_eq!(codes.len(), 5, "{codes:?}");
+    for code in codes {
+        assert!(docs.contains(&format!("\n| {code} | ")), "exit code {code} is not in docs/operating.md");
+    }
+}
+
+#[test]
+fn links_between_the_docs_lead_somewhere() {
+    for path in files(".md") {
+        let text = fs::read_to_string(&path).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
+            if target.starts_with("http") || target.is_empty() {
+                continue;
+            }
+            let file = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(file.exists(), "{} links to {target}", path.display());
+            if !anchor.is_empty() {
+                let slug = |line: &str| -> String {
+                    let kept = line.trim_start_matches('#').trim().to_lowercase();
+                    kept.chars()
+                        .filter(|c| c.is_alphanumeric() || " -".contains(*c))
+                        .collect::<String>()
+                        .replace(' ', "-")
+                };
+                let linked = fs::read_to_string(&file).unwrap();
+                let headings: Vec<String> =
+                    linked.lines().filter(|line| line.starts_with('#')).map(slug).collect();
+                assert!(headings.iter().any(|h| h == anchor), "{} links to {target}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_test_is_ignored_and_nothing_is_left_to_do() {
+    // Put together here, so that this file does not hold what it looks for.
+    let words =
+        [["#[ign", "ore"].concat(), ["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["dbg", "!("].concat()];
+    for path in files(".rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        for word in &words {
+            assert!(!text.contains(word.as_str()), "{} holds {word}", path.display());
+        }
+    }
+}
