@@ -103,7 +103,8 @@ impl Driver {
             if self.in_flight.is_empty() && (wait > limits::LINGER || !self.coordinator.acts()) {
                 return self.let_go(stored).await;
             }
-            if now.since(self.saved_at) > limits::LEASE / 3 {
+            let longest = if stored.is_noted() { limits::UNSEEN } else { limits::LEASE / 3 };
+            if now.since(self.saved_at) > longest {
                 stored = self.write_back(stored, Some(limits::LEASE)).await?;
                 continue;
             }

@@ -12,6 +12,8 @@ pub const CLAIM_WINDOW: usize = 256;
 pub const LEASE: Duration = Duration::from_secs(90);
 /// A driver waits this long for its next call; beyond it, the transaction goes back to the store.
 pub const LINGER: Duration = Duration::from_millis(250);
+/// How long attempts may go unsaved, and so unseen by whoever asks why a transaction is where it is.
+pub const UNSEEN: Duration = Duration::from_secs(1);
 /// How often the store is asked for due work that no event of this node announced.
 pub const POLL: Duration = Duration::from_secs(1);
 /// The watermark stays at least this far behind now, whatever the retention: a begin carries the moment it was made,

@@ -205,6 +205,31 @@ async fn known_attention(bench: &Bench) -> Option<String> {
     }
 }
 
+/// Although its driver keeps at it, and would have nothing to save for long.
+#[tokio::test]
+async fn what_a_call_saw_is_soon_to_be_seen() {
+    let script = Script::new(async |_: Outgoing| {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        status(503)
+    });
+    let bench = Bench::new(&script);
+    bench
+        .begin(r#"{"gid":"g","branches":[{"id":"a","at":"t:a","retry":{"intervals_ms":[1]}}]}"#)
+        .await
+        .unwrap();
+    let bound = Instant::now() + BOUND;
+    loop {
+        let Known::Stored(stored) = bench.coordinator.get(&gid("g")).await.unwrap() else {
+            panic!("it is not purged")
+        };
+        match stored.transaction().branches()[0].progress().seen.as_deref() {
+            Some(seen) => return assert_eq!(seen, "status 503"),
+            None => assert!(Instant::now() < bound, "after {} calls", script.calls().len()),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_404_on_confirm_calls_for_a_human_at_once_and_is_retried() {
     let mended = Arc::new(AtomicBool::new(false));
