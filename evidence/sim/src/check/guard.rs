@@ -46,7 +46,9 @@ pub(crate) fn answered(
         (Operation::Try, 200) => tried(case, i, Tried::Done(body.to_vec()), forgotten),
         (Operation::Try, 409) => {
             case.refused = true;
-            tried(case, i, Tried::Refused, forgotten)
+            // Barred by the cancel of what was tried: the answer to the try itself may still be on its way.
+            let barred = case.branches[i].effects == [1, 0, 1];
+            if barred { Ok(()) } else { tried(case, i, Tried::Refused, forgotten) }
         }
         (Operation::Confirm, 200) => {
             case.branches[i].confirmed = true;
@@ -82,8 +84,8 @@ fn tried(case: &mut Case, i: usize, now: Tried, forgotten: bool) -> Result<(), S
             Ok(())
         }
         Some(first) if *first == now => Ok(()),
-        // Once it is cancelled, or forgotten, a try is refused.
-        Some(Tried::Done(_)) if now == Tried::Refused && (branch.effects[2] == 1 || forgotten) => Ok(()),
+        // Once it is forgotten, a try is refused.
+        Some(Tried::Done(_)) if now == Tried::Refused && forgotten => Ok(()),
         Some(first) => Err(format!("P2: the try of b{i} was answered {first:?}, and then {now:?}")),
     }
 }
