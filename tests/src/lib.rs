@@ -2,6 +2,8 @@
 
 #[cfg(feature = "processes")]
 pub mod http;
+#[cfg(feature = "processes")]
+pub mod mishap;
 mod postgres;
 #[cfg(feature = "processes")]
 mod process;
