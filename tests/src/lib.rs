@@ -1,6 +1,8 @@
 //! What tests of several crates need, and (in `tests/`) the tests that need several crates.
 
 #[cfg(feature = "processes")]
+pub mod dns;
+#[cfg(feature = "processes")]
 pub mod http;
 #[cfg(feature = "processes")]
 pub mod mishap;
@@ -9,6 +11,8 @@ mod postgres;
 mod process;
 #[cfg(feature = "processes")]
 mod proxy;
+#[cfg(feature = "processes")]
+mod spoilt;
 
 pub use postgres::{Postgres, postgres, skipped};
 #[cfg(feature = "processes")]

@@ -6,6 +6,7 @@ use std::future::pending;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -39,6 +40,8 @@ pub enum What {
     Hang,
     /// It is done, and no answer ever comes.
     DoAndHang,
+    /// It is done, and the answer takes a second.
+    DoAndDawdle,
     /// The process ends before the commit.
     DieBeforeCommit,
     /// The process ends after the commit, before the answer.
@@ -145,8 +148,13 @@ async fn answer(State(mut front): State<Front>, request: Request) -> Response {
     }
     let request = Request::from_parts(parts, Body::from(body));
     let Ok(answer) = Service::<Request>::call(&mut front.service, request).await;
-    match front.mishaps.now(&key, &operation, &faults, &[What::DoAndHang, What::DieAfterCommit]) {
+    let after = [What::DoAndHang, What::DoAndDawdle, What::DieAfterCommit];
+    match front.mishaps.now(&key, &operation, &faults, &after) {
         Some(What::DieAfterCommit) => std::process::abort(),
+        Some(What::DoAndDawdle) => {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            answer
+        }
         Some(_) => pending().await,
         None => answer,
     }

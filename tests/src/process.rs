@@ -76,8 +76,16 @@ impl Process {
     /// # Panics
     /// When it is not there any more.
     pub async fn terminate(&self) {
+        self.signal("TERM").await;
+    }
+
+    /// Sends it a signal, by its name without the SIG.
+    ///
+    /// # Panics
+    /// When it is not there any more.
+    pub async fn signal(&self, name: &str) {
         let id = self.id().to_string();
-        let status = Command::new("kill").args(["-TERM", &id]).status().await;
+        let status = Command::new("kill").args(["-s", name, &id]).status().await;
         assert!(status.expect("kill runs").success());
     }
 

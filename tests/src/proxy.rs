@@ -1,4 +1,4 @@
-//! A proxy on one hop that loses, doubles and delays what passes it.
+//! A proxy on one hop that loses, doubles, delays, holds and spoils what passes it.
 //!
 //! It is also the address of a process that comes and goes: whoever calls it keeps calling the same port.
 
@@ -9,9 +9,11 @@ use std::time::Duration;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::http::{self, Message};
+use crate::spoilt::Spoilt;
 
 /// What is done to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,26 @@ pub enum Fault {
     TwiceAtOnce,
     /// It arrives so much later, even if the caller does not wait for it.
     Delay(Duration),
+    /// It arrives once the proxy is told to [release](Proxy::release) it, even if the caller does not wait for it.
+    Hold,
+    /// It arrives and is answered; the caller sees the answer up to the middle of its head.
+    CutInTheHead,
+    /// It arrives and is answered; the caller sees an answer that is announced longer than it comes.
+    CutInTheBody,
+    /// It arrives and is answered; the caller sees the answer a byte at a time, and slowly.
+    Drip,
+    /// It arrives and is answered; the caller sees bytes that are no HTTP.
+    Garbage,
+    /// It arrives and is answered; the caller sees a success whose head never ends.
+    EndlessHead,
+    /// It arrives and is answered; the caller sees a success whose body never ends.
+    EndlessBody,
+    /// It arrives and is answered; the caller sees what a gateway says that lost the answer: 502, and a page of HTML.
+    BadGateway,
+    /// It never arrives; the caller is sent elsewhere, with a 307.
+    Redirect(SocketAddr),
+    /// It never arrives; the caller sees this status, and no body.
+    Status(u16),
 }
 
 /// How often something happens.
@@ -57,6 +79,7 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
+    released: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +88,7 @@ struct State {
     rules: Vec<Rule>,
     exchanges: Vec<Exchange>,
     under_way: usize,
+    most_under_way: usize,
 }
 
 #[derive(Debug)]
@@ -82,7 +106,15 @@ impl Proxy {
     /// # Panics
     /// When there is no free port.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    /// The same at an address.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    pub async fn start_at(address: &str) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::<Shared>::default();
         let accepting = tokio::spawn(accept(listener, shared.clone()));
@@ -106,7 +138,19 @@ impl Proxy {
         self.shared.state().rules.push(Rule { method, ending, fault, times, fired: 0 });
     }
 
-    /// How often each fault was inflicted, in the order they were asked for.
+    /// Breaks nothing any more.
+    pub fn heal(&self) {
+        self.shared.state().rules.clear();
+        self.release();
+    }
+
+    /// Lets go of the requests that are [held](Fault::Hold), and holds none from now on.
+    pub fn release(&self) {
+        self.shared.released.send_replace(true);
+    }
+
+    /// How often each fault was inflicted since the proxy was last [healed](Self::heal), in the order they were asked
+    /// for.
     #[must_use]
     pub fn inflicted(&self) -> Vec<usize> {
         self.shared.state().rules.iter().map(|rule| rule.fired).collect()
@@ -122,6 +166,12 @@ impl Proxy {
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.shared.state().under_way
+    }
+
+    /// The most of these that there ever were at once.
+    #[must_use]
+    pub fn most_under_way(&self) -> usize {
+        self.shared.state().most_under_way
     }
 }
 
@@ -139,6 +189,7 @@ impl Shared {
     fn fault(&self, request: &Message) -> Option<Fault> {
         let mut state = self.state();
         state.under_way += 1;
+        state.most_under_way = state.most_under_way.max(state.under_way);
         let rule = state.rules.iter_mut().find(|rule| {
             rule.method == request.method()
                 && request.path().ends_with(&rule.ending)
@@ -157,27 +208,60 @@ impl Shared {
         answer
     }
 
-    /// The answer that the caller is to see.
-    async fn answer(&self, request: &Message) -> Option<Message> {
-        let answer = match self.fault(request) {
-            None => self.forward(request).await,
-            Some(Fault::LoseRequest) => None,
-            Some(Fault::LoseReply) => {
-                self.forward(request).await;
-                None
-            }
-            Some(Fault::TwiceInTurn) => {
-                self.forward(request).await;
-                self.forward(request).await
-            }
-            Some(Fault::TwiceAtOnce) => tokio::join!(self.forward(request), self.forward(request)).0,
-            Some(Fault::Delay(length)) => {
-                tokio::time::sleep(length).await;
-                self.forward(request).await
-            }
-        };
+    /// What the caller is to see; `None` is a reset.
+    async fn answer(&self, request: &Message) -> Option<Spoilt> {
+        let fault = self.fault(request);
+        let answer = self.inflict(fault, request).await;
         self.state().under_way -= 1;
         answer
+    }
+
+    async fn inflict(&self, fault: Option<Fault>, request: &Message) -> Option<Spoilt> {
+        match fault {
+            Some(Fault::LoseRequest) => return None,
+            Some(Fault::Redirect(to)) => return Some(Spoilt::redirect(to, request.path())),
+            Some(Fault::Status(status)) => return Some(Spoilt::status(status)),
+            Some(Fault::Delay(length)) => tokio::time::sleep(length).await,
+            Some(Fault::Hold) => {
+                // It lives as long as whoever waits here.
+                let _ = self.released.subscribe().wait_for(|released| *released).await;
+            }
+            Some(Fault::TwiceInTurn) => drop(self.forward(request).await),
+            Some(Fault::TwiceAtOnce) => {
+                let answer = tokio::join!(self.forward(request), self.forward(request)).0;
+                return answer.map(Spoilt::Not);
+            }
+            Some(
+                Fault::LoseReply
+                | Fault::CutInTheHead
+                | Fault::CutInTheBody
+                | Fault::Drip
+                | Fault::Garbage
+                | Fault::EndlessHead
+                | Fault::EndlessBody
+                | Fault::BadGateway,
+            )
+            | None => {}
+        }
+        let answer = self.forward(request).await?;
+        let Some(fault) = fault else { return Some(Spoilt::Not(answer)) };
+        Some(match fault {
+            Fault::LoseReply => return None,
+            Fault::CutInTheHead => Spoilt::cut_in_the_head(&answer),
+            Fault::CutInTheBody => Spoilt::cut_in_the_body(&answer),
+            Fault::Drip => Spoilt::Drip(answer.bytes()),
+            Fault::Garbage => Spoilt::garbage(),
+            Fault::EndlessHead => Spoilt::endless_head(),
+            Fault::EndlessBody => Spoilt::endless_body(),
+            Fault::BadGateway => Spoilt::bad_gateway(),
+            Fault::LoseRequest
+            | Fault::Redirect(_)
+            | Fault::Status(_)
+            | Fault::Delay(_)
+            | Fault::Hold
+            | Fault::TwiceInTurn
+            | Fault::TwiceAtOnce => Spoilt::Not(answer),
+        })
     }
 }
 
@@ -195,8 +279,16 @@ async fn serve(from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: Arc<Shared>)
     let mut from = BufReader::new(from);
     while let Ok(Some(request)) = Message::read(&mut from).await {
         let Some(answer) = shared.answer(&request).await else { return };
-        if to.write_all(&answer.bytes()).await.is_err() {
-            return;
+        if let Spoilt::Not(answer) = answer {
+            if to.write_all(&answer.bytes()).await.is_err() {
+                return;
+            }
+            continue;
         }
+        // The caller hangs up on it, or takes its end for the end.
+        let _ = answer.send(&mut to).await;
+        let _ = to.shutdown().await;
+        let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+        return;
     }
 }

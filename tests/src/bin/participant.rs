@@ -1,6 +1,6 @@
 //! A bank: one account, behind the guard, in a SQLite file of its own; and whatever fault a payload asks for.
 //!
-//! `participant DIRECTORY` keeps its file there and says `listening on ADDRESS` once it does.
+//! `participant DIRECTORY [ADDRESS]` keeps its file there and says `listening on ADDRESS` once it does.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -77,7 +77,8 @@ async fn main() -> Result<(), BoxError> {
     let mishaps = Arc::new(Mishaps::load(directory.join("faults")));
     let participants = Participants::new().add("account", Bank { mishaps: mishaps.clone() }, database);
     let router = beset(Router::new().fallback_service(participants), mishaps);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = std::env::args().nth(2).unwrap_or_else(|| "127.0.0.1:0".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
     Ok(axum::serve(listener, router).await?)
 }

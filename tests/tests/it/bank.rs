@@ -1,6 +1,7 @@
 //! A participant as a test sees it: started anew whenever it dies, and its books open to everybody.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub(crate) const INITIAL: i64 = 1000;
 pub(crate) struct Bank {
     pub(crate) proxy: Arc<Proxy>,
     directory: PathBuf,
+    /// The host and the port it is called at.
+    authority: String,
     wanted: watch::Sender<Wanted>,
     deaths: Arc<AtomicUsize>,
     running: watch::Receiver<bool>,
@@ -36,6 +39,17 @@ enum Wanted {
     Down,
 }
 
+/// Where a bank runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Site {
+    /// What it is started by, before its own name; most often nothing.
+    pub(crate) through: Vec<String>,
+    /// The address it listens on and is called at, without a proxy; most often none.
+    pub(crate) address: Option<SocketAddr>,
+    /// The name its proxy is called by; most often none.
+    pub(crate) name: Option<&'static str>,
+}
+
 /// What the books of a bank say.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Books {
@@ -46,22 +60,25 @@ pub(crate) struct Books {
 
 impl Bank {
     /// A bank whose files are in a new directory.
-    pub(crate) async fn open(directory: PathBuf) -> Self {
+    pub(crate) async fn open(directory: PathBuf, site: Site) -> Self {
         std::fs::create_dir(&directory).expect("a new directory");
         let proxy = Arc::new(Proxy::start().await);
         let (wanted, wants) = watch::channel(Wanted::Up);
         let (runs, running) = watch::channel(false);
         let deaths = Arc::<AtomicUsize>::default();
-        let supervising = supervise(directory.clone(), proxy.clone(), wants, runs, deaths.clone());
+        let port = proxy.address().port();
+        let named = site.name.map(|name| format!("{name}:{port}"));
+        let authority = named.unwrap_or(site.address.unwrap_or(proxy.address()).to_string());
+        let supervising = supervise(directory.clone(), site, proxy.clone(), wants, runs, deaths.clone());
         let supervising = tokio::spawn(supervising);
-        let bank = Self { proxy, directory, wanted, deaths, running, supervising };
+        let bank = Self { proxy, directory, authority, wanted, deaths, running, supervising };
         bank.runs(true).await;
         bank
     }
 
     /// What a branch gives as its `at`.
     pub(crate) fn at(&self) -> String {
-        format!("http://{}/account", self.proxy.address())
+        format!("http://{}/account", self.authority)
     }
 
     /// Kills it, and leaves it down.
@@ -114,6 +131,11 @@ impl Bank {
         self.read_guard().expect("a guard")
     }
 
+    /// Does something to its database behind its back.
+    pub(crate) fn sql(&self, sql: &str) {
+        self.open_database().and_then(|database| database.execute_batch(sql)).expect("it is done");
+    }
+
     /// All of it, for people, whatever can be read.
     pub(crate) fn describe(&self) -> String {
         format!("{:?}\n{:#?}\n{}", self.read_books(), self.read_guard(), tail(&self.directory.join("log")))
@@ -148,6 +170,7 @@ impl Drop for Bank {
 
 async fn supervise(
     directory: PathBuf,
+    site: Site,
     proxy: Arc<Proxy>,
     mut wanted: watch::Receiver<Wanted>,
     runs: watch::Sender<bool>,
@@ -158,7 +181,7 @@ async fn supervise(
             return;
         }
         let told_down = async { wanted.wait_for(|wanted| *wanted == Wanted::Down).await.is_ok() };
-        let mut process = start(&directory).await.expect("it starts");
+        let mut process = start(&directory, &site).await.expect("it starts");
         proxy.lead_to(Some(process.address()));
         runs.send_replace(true);
         tokio::select! {
@@ -173,9 +196,12 @@ async fn supervise(
     }
 }
 
-async fn start(directory: &Path) -> Result<Process, ExitStatus> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_participant"));
-    Process::start(command.arg(directory), &directory.join("log")).await
+async fn start(directory: &Path, site: &Site) -> Result<Process, ExitStatus> {
+    let program = env!("CARGO_BIN_EXE_participant").to_owned();
+    let words: Vec<_> = site.through.iter().chain([&program]).collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(directory).args(site.address.map(|address| address.to_string()));
+    Process::start(&mut command, &directory.join("log")).await
 }
 
 /// Whether a process ended itself where it was told to, and by no panic.

@@ -20,6 +20,9 @@ use crate::world::{LONG, tail};
 pub(crate) struct Coordinator {
     pub(crate) proxy: Proxy,
     directory: Arc<TempDir>,
+    /// What it is started by, before the program's own name; most often nothing.
+    through: Vec<String>,
+    listen: String,
     flags: Vec<String>,
     process: Option<Process>,
 }
@@ -34,13 +37,32 @@ impl Coordinator {
 
     /// One that does not run yet.
     pub(crate) async fn asleep(directory: Arc<TempDir>, flags: &[&str]) -> Self {
+        let (through, listen) = (Vec::new(), "127.0.0.1:0".to_owned());
         let flags = flags.iter().map(ToString::to_string).collect();
-        Self { proxy: Proxy::start().await, directory, flags, process: None }
+        Self { proxy: Proxy::start().await, directory, through, listen, flags, process: None }
+    }
+
+    /// From now on it is started by another program: `env`, `sh`, whatever ends in running its arguments.
+    pub(crate) fn through(&mut self, program: &[&str]) {
+        self.through = program.iter().map(ToString::to_string).collect();
+    }
+
+    /// From now on it listens there.
+    pub(crate) fn listen(&mut self, address: &str) {
+        self.listen = address.to_owned();
     }
 
     /// Starts it on the file that it had, if it had one.
     pub(crate) async fn start(&mut self) {
-        self.run(&mut Command::new(env!("CARGO_BIN_EXE_coordinator"))).await;
+        self.run(&mut self.command()).await;
+    }
+
+    fn command(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_coordinator");
+        let Some((first, rest)) = self.through.split_first() else { return Command::new(program) };
+        let mut command = Command::new(first);
+        command.args(rest).arg(program);
+        command
     }
 
     /// The same, to end itself at a point.
@@ -65,12 +87,8 @@ impl Coordinator {
     }
 
     async fn process(&self, command: &mut Command) -> Result<Process, ExitStatus> {
-        command.arg("--db").arg(self.db()).args([
-            "--listen",
-            "127.0.0.1:0",
-            "--log",
-            "info,tcc_server=debug",
-        ]);
+        let (listen, log) = (&*self.listen, "info,tcc_server=debug");
+        command.arg("--db").arg(self.db()).args(["--listen", listen, "--log", log]);
         command.args(&self.flags);
         Process::start(command, &self.directory.path().join("coordinator")).await
     }
@@ -90,6 +108,23 @@ impl Coordinator {
         status
     }
 
+    /// Sends it a signal.
+    pub(crate) async fn signal(&self, name: &str) {
+        self.process.as_ref().expect("it runs").signal(name).await;
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let status = self.process.as_mut().expect("it runs").ended().await;
+        self.gone();
+        status
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     /// Waits until it ends itself at the point that it was told, and starts it again.
     pub(crate) async fn dies_and_comes_back(&mut self) {
         let status = self.process.as_mut().expect("it runs").ended().await;
@@ -105,10 +140,15 @@ impl Coordinator {
 
     /// An initiator's way to it.
     pub(crate) fn client(&self) -> Client {
+        self.client_that_waits(Duration::from_secs(3))
+    }
+
+    /// The same, that waits so long for one answer.
+    pub(crate) fn client_that_waits(&self, length: Duration) -> Client {
         Client::builder(&format!("http://{}", self.proxy.address()))
             .repeat_for(LONG)
             .repeat_after(Duration::from_millis(20), Duration::from_millis(100))
-            .request_timeout(Duration::from_secs(3))
+            .request_timeout(length)
             .build()
             .expect("a client")
     }
@@ -152,6 +192,11 @@ impl Coordinator {
     /// The end of what it logged.
     pub(crate) fn log(&self) -> String {
         tail(&self.directory.path().join("coordinator"))
+    }
+
+    /// All that it logged.
+    pub(crate) fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("coordinator")).unwrap_or_default()
     }
 }
 

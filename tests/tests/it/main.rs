@@ -6,6 +6,8 @@
 //! - [`participants`]: they refuse, time out, answer too late, fail, die and are down;
 //! - [`crash`]: the coordinator is killed before and after each durable write;
 //! - [`hops`]: requests and replies are lost, requests are doubled;
+//! - [`faults`]: the rest of the fault matrix: answers that are spoilt, networks that are cut, clocks that are set, and
+//!   everything else that can be done to processes;
 //! - [`latecomers`]: a create arrives after its cancel, a registered branch is never tried;
 //! - [`storm`]: all of them are killed, again and again;
 //! - [`truthful`]: what whoever asks is told, first, again, late, after a crash and after the purge;
@@ -21,6 +23,7 @@ mod bank;
 mod command_line;
 mod coordinator;
 mod crash;
+mod faults;
 mod hops;
 mod latecomers;
 mod participants;

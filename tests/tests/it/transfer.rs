@@ -76,6 +76,11 @@ impl Transfer {
         self
     }
 
+    /// With a deadline that no test waits for.
+    pub(crate) fn patient(self) -> Self {
+        self.deadline(Duration::from_secs(3600))
+    }
+
     pub(crate) fn call_timeout(mut self, timeout: Duration) -> Self {
         self.call_timeout = timeout;
         self
@@ -111,6 +116,21 @@ impl Transfer {
             .at_most(LONG)
     }
 
+    /// The same as it is sent.
+    pub(crate) fn begin(&self, banks: &[Bank; 2]) -> Value {
+        let branch = |id: &str, i: usize, amount: i64| {
+            json!({
+                "id": id, "at": banks[i].at(), "payload": {"amount": amount, "faults": self.faults[i]},
+                "timeout_ms": self.call_timeout.as_millis() as u64,
+                "retry": {"first_ms": 20, "longest_ms": 100},
+            })
+        };
+        json!({
+            "gid": self.gid, "timeout_ms": self.deadline.as_millis() as u64,
+            "branches": [branch("from", 0, -AMOUNT), branch("to", 1, AMOUNT)],
+        })
+    }
+
     /// What an initiator does, with its client and the two branches.
     pub(crate) fn initiator(&self, world: &World) -> Initiator {
         Initiator {
@@ -125,6 +145,12 @@ impl Transfer {
     pub(crate) async fn ends(&self, world: &World, decision: Decision) {
         assert_eq!(self.initiator(world).run().await, decision);
         self.ended(world, decision).await;
+    }
+
+    /// Checks that it ended as it should, while others may still be under way.
+    pub(crate) async fn ended_alone(&self, world: &World, decision: Decision) {
+        let view = world.coordinator.end(&self.gid).await;
+        assert_eq!(view["decision"], json!(decision.as_str()), "{view}");
     }
 
     /// Checks that it ended as it should, everywhere, and that its faults did happen.

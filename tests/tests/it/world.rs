@@ -10,7 +10,7 @@ use tcc_client::Decision;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::bank::{Bank, Books, INITIAL};
+use crate::bank::{Bank, Books, INITIAL, Site};
 use crate::coordinator::Coordinator;
 
 /// Longer than anything takes on a machine that is busy.
@@ -48,12 +48,26 @@ impl World {
         world
     }
 
-    async fn asleep(flags: &[&str]) -> Self {
+    /// With a coordinator that another program starts.
+    pub(crate) async fn through(program: &[&str], flags: &[&str]) -> Self {
+        let mut world = Self::asleep(flags).await;
+        world.coordinator.through(program);
+        world.coordinator.start().await;
+        world
+    }
+
+    /// With a coordinator that does not run yet.
+    pub(crate) async fn asleep(flags: &[&str]) -> Self {
+        Self::of(flags, [Site::default(), Site::default()]).await
+    }
+
+    /// The same, with the banks in these places.
+    pub(crate) async fn of(flags: &[&str], [first, second]: [Site; 2]) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let (coordinator, first, second) = tokio::join!(
             Coordinator::asleep(directory.clone(), flags),
-            Bank::open(directory.path().join("first")),
-            Bank::open(directory.path().join("second")),
+            Bank::open(directory.path().join("first"), first),
+            Bank::open(directory.path().join("second"), second),
         );
         Self { coordinator, banks: [first, second], directory }
     }
