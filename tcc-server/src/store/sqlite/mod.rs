@@ -76,18 +76,20 @@ impl SqliteStore {
     /// [`OpenError`] names the file and the cause.
     pub fn open(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, OpenError> {
         let (file, connection) = LogFile::open(path.as_ref())?;
+        let unreadable = |source| OpenError::Sqlite { doing: "read", path: file.path.clone(), source };
         let loads = (0..options.readers.max(1)).map(|_| file.reader()).collect::<Result<_, _>>()?;
         let lists = vec![file.reader()?];
         let thread_error = |source| OpenError::Thread { path: file.path.clone(), source };
         let loads = Readers::start("tcc-load", loads).map_err(thread_error)?;
         let lists = Readers::start("tcc-list", lists).map_err(thread_error)?;
 
-        let (clock, claims, counters) = (Clock::start(), Arc::default(), Arc::default());
+        let clock = Clock::start(rows::written_at(&connection).map_err(unreadable)?);
+        let (claims, counters) = (Arc::default(), Arc::default());
         let (failing, failed) = watch::channel(None);
         let (jobs, waiting) = mpsc::channel();
         let writer =
             Writer::new(connection, options, clock, Arc::clone(&claims), Arc::clone(&counters), failing)
-                .map_err(|source| OpenError::Sqlite { doing: "read", path: file.path.clone(), source })?;
+                .map_err(unreadable)?;
         let writer = thread::Builder::new()
             .name("tcc-write".to_owned())
             .spawn(move || writer.run(&waiting))
@@ -276,7 +278,8 @@ impl Counters {
 }
 
 /// Wall time when it was started, carried on by the monotonic clock: setting the system's clock moves no deadline
-/// (C10).
+/// (C10). It never goes back, not even over a restart with a clock that was set back meanwhile: what the last process
+/// left due would wait until the clock had caught up.
 #[derive(Clone, Copy)]
 struct Clock {
     wall: Timestamp,
@@ -284,9 +287,9 @@ struct Clock {
 }
 
 impl Clock {
-    fn start() -> Self {
+    fn start(written_at: Timestamp) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { wall: Timestamp::from_millis(0) + wall, monotonic: Instant::now() }
+        Self { wall: written_at.max(Timestamp::from_millis(0) + wall), monotonic: Instant::now() }
     }
 
     fn now(self) -> Timestamp {

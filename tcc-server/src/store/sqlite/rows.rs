@@ -39,14 +39,15 @@ impl Tally {
         })
     }
 
-    pub(super) fn save(&self, connection: &Connection) -> rusqlite::Result<()> {
+    /// Saves it, and that something is written now.
+    pub(super) fn save(&self, connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
         let [trying, confirming, confirmed, cancelling, cancelled, abandoned] = self.phases;
         let sql = "UPDATE counts SET trying = ?, confirming = ?, confirmed = ?, cancelling = ?, cancelled = ?, \
-                   abandoned = ?, attention = ?";
-        let attention = self.attention;
-        connection
-            .prepare_cached(sql)?
-            .execute(params![trying, confirming, confirmed, cancelling, cancelled, abandoned, attention])?;
+                   abandoned = ?, attention = ?, written_at = ?";
+        let (attention, now) = (self.attention, now.as_millis());
+        connection.prepare_cached(sql)?.execute(params![
+            trying, confirming, confirmed, cancelling, cancelled, abandoned, attention, now
+        ])?;
         Ok(())
     }
 
@@ -59,6 +60,12 @@ impl Tally {
         self.phases[phase] -= 1;
         self.attention -= i64::from(attention);
     }
+}
+
+/// When anything was last written.
+pub(super) fn written_at(connection: &Connection) -> rusqlite::Result<Timestamp> {
+    let millis = connection.query_row("SELECT written_at FROM counts", [], |found| found.get(0))?;
+    Ok(Timestamp::from_millis(millis))
 }
 
 /// Makes one write in the open transaction, and counts it.

@@ -24,6 +24,7 @@ CREATE INDEX emptied ON transactions (ended_at) WHERE document IS NULL;
 CREATE INDEX attention ON transactions (attention) WHERE attention = 1;
 
 -- How many rows are in each phase and call for a human: counting them would take the longer the more have ended.
+-- And when anything was last written, by the log's own clock, which goes on from there.
 CREATE TABLE counts (
     only        INTEGER PRIMARY KEY CHECK (only = 1),
     trying      INTEGER NOT NULL,
@@ -32,6 +33,7 @@ CREATE TABLE counts (
     cancelling  INTEGER NOT NULL,
     cancelled   INTEGER NOT NULL,
     abandoned   INTEGER NOT NULL,
-    attention   INTEGER NOT NULL
+    attention   INTEGER NOT NULL,
+    written_at  INTEGER NOT NULL
 ) STRICT;
-INSERT INTO counts VALUES (1, 0, 0, 0, 0, 0, 0, 0);
+INSERT INTO counts VALUES (1, 0, 0, 0, 0, 0, 0, 0, 0);

@@ -188,9 +188,7 @@ impl Writer {
 
     /// Commits, with the tally.
     fn save(&mut self, tally: Tally) -> rusqlite::Result<()> {
-        if tally != self.tally {
-            tally.save(&self.connection)?;
-        }
+        tally.save(&self.connection, self.clock.now())?;
         self.sql("COMMIT")?;
         self.tally = tally;
         Ok(())

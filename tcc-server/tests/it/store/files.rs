@@ -45,6 +45,25 @@ async fn what_was_committed_is_there_after_a_restart() {
     assert_eq!(store.claim(std::time::Duration::MAX, 10).await.expect("claims").rows.len(), 1);
 }
 
+/// A clock that was set back, or a machine that woke without one: what is due would wait for it to catch up.
+#[tokio::test]
+async fn c10_the_clock_of_a_log_never_goes_back() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("log.db");
+    let store = open(&path).expect("a store");
+    win(&store, insert(&store, "order-1", 10)).await;
+    let written = store.now();
+    drop(store);
+    // As if it had been written by a clock two hours ahead of this one.
+    let file = Connection::open(&path).expect("SQLite");
+    let ahead = 2 * 3_600_000;
+    assert_eq!(file.execute("UPDATE counts SET written_at = written_at + ?", [ahead]).expect("a log"), 1);
+    drop(file);
+    let store = open(&path).expect("a store");
+    let ahead = std::time::Duration::from_millis(ahead as u64);
+    assert!(store.now() + std::time::Duration::from_secs(60) > written + ahead, "{:?}", store.now());
+}
+
 /// Claims are of the process: after a crash recovery starts at once and not when they run out.
 #[tokio::test]
 async fn a_restart_forgets_claims() {

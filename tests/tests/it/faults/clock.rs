@@ -175,3 +175,21 @@ async fn f13_three_days_forward_across_a_restart_no_decision_is_taken_twice() {
     confirming.ended(&world, Confirm).await;
     assert!(ahead(&world) > 71.0, "the clock was not set: {}", ahead(&world));
 }
+
+/// What is due is due by the clock of the old process, and its successor's shows an earlier time.
+#[tokio::test]
+async fn f14_two_hours_back_across_a_restart_holds_nothing_up() {
+    let Some(clock) = Clock::new() else { return };
+    let mut world = clock.world(&[]).await;
+    let transfer = Transfer::new(ByTheCoordinator).once(1, "confirm", "do-and-hang").patient();
+    let transfer = transfer.call_timeout(Duration::from_secs(60));
+    let begin = transfer.begin(&world.banks);
+    assert_eq!(world.coordinator.ask("POST", "", Some(begin)).await.0, 201);
+    let called = async || (world.banks[1].faults(&transfer.gid, "confirm") > 0).then_some(());
+    eventually("a confirm in flight", called).await;
+    world.coordinator.kill().await;
+    clock.set("-2h");
+    world.coordinator.start().await;
+    transfer.ended(&world, Confirm).await;
+    assert!(ahead(&world) < -1.0, "the clock was not set: {}", ahead(&world));
+}
