@@ -36,7 +36,7 @@ enum Step {
     Pass(u16),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Said {
     Done,
     Pending,
@@ -88,6 +88,8 @@ struct Seen {
     versions: Vec<Transaction>,
     /// Every call: what was called, and how many versions there were by then.
     calls: Vec<(Option<BranchId>, Operation, usize)>,
+    /// Every answer: to which call, what it said, and how many versions there were by then.
+    answers: Vec<(Option<BranchId>, Operation, Said, usize)>,
     /// What callers were told: their request, and how the store held the transaction when they were told.
     told: Vec<(Asked, Result<Phase, Rejection>, Phase)>,
 }
@@ -188,6 +190,7 @@ impl World {
         // Every third answer stays in flight and comes again.
         let (node, branch, operation) =
             if call % 3 == 2 { self.in_flight[call].clone() } else { self.in_flight.swap_remove(call) };
+        self.seen.answers.push((branch.clone(), operation, said, self.seen.versions.len()));
         let reply = match said {
             Said::Done => Reply::Done(None),
             Said::Pending => Reply::Pending(None),
@@ -362,6 +365,28 @@ proptest! {
             for branch in transaction.branches() {
                 prop_assert!(matches!(branch.tried(), Tried::NotYet), "tried by an unclear answer");
                 prop_assert!(!matches!(branch.end(), Some(End::Done)), "ended by an unclear answer");
+            }
+        }
+    }
+
+    #[test]
+    fn c4_nothing_counts_as_done_or_refused_before_an_answer_says_so(shape in 0..SHAPES.len(), steps in prop::collection::vec(step(), 1..60)) {
+        let seen = run(shape, steps);
+        for (version, transaction) in seen.versions.iter().enumerate() {
+            let ends = |operation: &Operation| decision_of(*operation) == transaction.phase().decision();
+            let ending = [Operation::Confirm, Operation::Cancel].into_iter().find(ends);
+            for branch in transaction.branches() {
+                let id = Some(&branch.definition().id);
+                let heard = |operation, wanted| seen.answers.iter().any(|(branch, asked, said, at)| {
+                    (branch.as_ref(), Some(*asked), *said) == (id, operation, wanted) && *at <= version
+                });
+                let tried = match branch.tried() {
+                    Tried::NotYet => true,
+                    Tried::Done(_) => heard(Some(Operation::Try), Said::Done),
+                    Tried::Refused(_) => heard(Some(Operation::Try), Said::Refused),
+                };
+                prop_assert!(tried, "{id:?} counts as {:?}", branch.tried());
+                prop_assert!(branch.end() != Some(&End::Done) || heard(ending, Said::Done), "{id:?} counts as done");
             }
         }
     }
