@@ -168,6 +168,28 @@ impl Lab {
         ip(&format!("link set {} {state}", node.link()));
     }
 
+    /// Loses so many of a hundred packets, whoever sends them to whom; `false` where that cannot be done, after that was
+    /// said.
+    pub(crate) fn drop_packets(percent: u32) -> bool {
+        let rule = format!("-A FORWARD -m statistic --mode random --probability 0.{percent:02} -j DROP");
+        let dropping = Command::new("iptables").args(rule.split(' ')).output();
+        let dropping = dropping.is_ok_and(|output| output.status.success());
+        if !dropping {
+            skipped("packets cannot be dropped at random (iptables)");
+        }
+        dropping
+    }
+
+    /// How many were lost so far.
+    pub(crate) fn packets_dropped() -> u64 {
+        let listed =
+            Command::new("iptables").args(["-nvxL", "FORWARD"]).output().expect("iptables was just run");
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let rule = listed.lines().find(|line| line.contains("DROP") && line.contains("statistic"));
+        let packets = rule.and_then(|rule| rule.split_whitespace().next()?.parse().ok());
+        packets.unwrap_or_else(|| panic!("{listed}"))
+    }
+
     /// Has a transfer done by an initiator, and returns what it says. The banks do what `faults` says, and the
     /// initiator has the time that `times` says.
     pub(crate) fn initiate(

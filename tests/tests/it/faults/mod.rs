@@ -4,14 +4,18 @@
 //! - [`answers`]: answers that are cut, drip, never end or are none, on each hop;
 //! - [`order`]: requests that are held back and arrive after what was sent later;
 //! - [`network`]: links that are cut, both ways and one way, before and during a call, in a [`lab`];
+//! - [`names`]: names that do not resolve;
 //! - [`clock`]: clocks that are set;
 //! - [`process`]: processes that are stopped, told to end, given too few files;
 //! - [`participants`]: participants that are poison, down, have lost their memory or never say whether; gids that look
-//!   alike.
+//!   alike;
+//! - [`backlog`]: a start with thousands of transactions unfinished.
 
 mod answers;
+mod backlog;
 mod clock;
 mod lab;
+mod names;
 mod network;
 mod order;
 mod participants;

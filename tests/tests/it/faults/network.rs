@@ -208,3 +208,32 @@ fn f18_an_initiator_whose_plug_was_pulled_for_a_while_finds_out_by_itself() {
         lab.world.ends("g", Confirm).await;
     });
 }
+
+/// Of all packets between anybody, so many in a hundred are lost.
+async fn packets_are_lost(percent: u32) {
+    let lab = Lab::new().await;
+    if !Lab::drop_packets(percent) {
+        return;
+    }
+    let times = Times { call_ms: 2000, request_ms: 2000, ..TIMES };
+    let said = (0..8).map(|nth| lab.initiate(&format!("g/{nth}"), &[json!([]), json!([])], times));
+    for (said, nth) in said.collect::<Vec<_>>().into_iter().zip(0..) {
+        assert_eq!(said.await.expect("it says something"), "confirm", "g/{nth}");
+    }
+    for nth in 0..8 {
+        let view = lab.world.coordinator.end(&format!("g/{nth}")).await;
+        assert_eq!(view["phase"], json!("Confirmed"), "{view}");
+    }
+    lab.world.balance();
+    assert!(Lab::packets_dropped() > 0, "none was lost");
+}
+
+#[test]
+fn f22_two_packets_in_a_hundred_are_lost() {
+    lab::run(async || packets_are_lost(2).await);
+}
+
+#[test]
+fn f22_one_packet_in_ten_is_lost() {
+    lab::run(async || packets_are_lost(10).await);
+}

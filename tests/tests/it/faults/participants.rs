@@ -236,3 +236,27 @@ async fn f45_gids_that_are_too_long_or_not_ascii_are_refused_and_never_cut_or_fo
         assert_eq!(world.coordinator.view(near).await.0, 404, "{near}");
     }
 }
+
+/// F37, as far as it goes without certificates: what is said to speak TLS and does not.
+#[tokio::test]
+async fn f37_a_participant_that_speaks_no_tls_is_unknown_and_never_called_without() {
+    let world = World::new().await;
+    let transfer = Transfer::new(ByTheCoordinator).patient();
+    let mut begin = transfer.begin(&world.banks);
+    for (branch, bank) in [(0, &world.banks[0]), (1, &world.banks[1])] {
+        begin["branches"][branch]["at"] = json!(bank.at().replace("http:", "https:"));
+    }
+    assert_eq!(world.coordinator.ask("POST", "", Some(begin)).await.0, 201);
+    for branch in [0, 1] {
+        eventually("a call that brings nothing", async || {
+            let (_, view) = world.coordinator.view(&transfer.gid).await;
+            assert!(view["decision"].is_null(), "unknown is neither done nor refused: {view}");
+            view["branches"][branch]["seen"].is_string().then_some(())
+        })
+        .await;
+    }
+    for bank in &world.banks {
+        assert!(bank.proxy.exchanges().is_empty(), "nobody goes there without TLS");
+    }
+    world.balance();
+}
