@@ -15,8 +15,9 @@ use crate::answers::Answers;
 use crate::plan::Plan;
 use crate::shape::{Branch, Outcome, Shape};
 
-/// How long anything may take to be found out.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take to be found out: less than a claim holds (90 s), for nothing may have to wait until that
+/// of a dead process runs out.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one request may wait at the coordinator, and how long its answer is waited for.
 const WAIT: (u32, Duration) = (2_000, Duration::from_secs(6));
 /// Between a request that brought nothing and the next one.

@@ -31,7 +31,7 @@ struct Flags {
     #[arg(long)]
     seed: Option<u64>,
     /// With --cycles: initiators at work.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 12)]
     initiators: u64,
     /// With --cycles: kills until everything is let finish and all books are checked.
     #[arg(long, default_value_t = 100)]

@@ -2,6 +2,7 @@
 //! not compile, until it has its cells.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tcc_client::wire::BeginRequest;
@@ -58,6 +59,42 @@ fn every_durable_write_is_a_site() {
     for site in all {
         assert!(Site::ALL.contains(&site), "{} is not in Site::ALL", site.word());
     }
+}
+
+/// Wherever the server writes to its store, a crash point stands before it and one after it, of a site.
+#[test]
+fn every_call_that_writes_stands_between_crash_points() {
+    let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tcc-server/src");
+    let (mut files, mut writes) = (vec![server.clone()], 0);
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("a folder");
+            // What a store does inside is told by whoever calls it.
+            let entries = entries.map(|entry| entry.expect("an entry").path());
+            files.extend(entries.filter(|entry| *entry != server.join("store")));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).expect("a file of text");
+        let lines: Vec<&str> = text.lines().collect();
+        for (i, line) in lines.iter().enumerate() {
+            let writes_here = (line.contains("store")
+                && (line.contains(".commit(") || line.contains(".purge(")))
+                || line.contains(".save(&*");
+            if !writes_here {
+                continue;
+            }
+            writes += 1;
+            let point = |line: &&str, moment: &str| line.contains("crash::point(") && line.contains(moment);
+            let before = lines[i.saturating_sub(1)..i].iter().any(|line| point(line, "Before"));
+            let after = lines[i + 1..lines.len().min(i + 4)].iter().any(|line| point(line, "After"));
+            assert!(before && after, "{}:{}: {line}", path.display(), i + 1);
+        }
+    }
+    // One for every step, and the purge.
+    assert_eq!(
+        writes, 2,
+        "there is another place that writes, or one that this test does not know by its looks"
+    );
 }
 
 #[test]
