@@ -15,6 +15,7 @@ use crate::crash::{self, Moment, Site};
 use crate::destinations::Destinations;
 use crate::live::Live;
 use crate::transport::Transports;
+use crate::wait::{Wait, Waiter};
 use crate::{driver, limits};
 
 /// What can be set of a coordinator.
@@ -54,10 +55,10 @@ pub struct Coordinator {
     /// The watermark in milliseconds; [`NO_WATERMARK`] until it is first computed.
     settled: AtomicI64,
     failed: watch::Sender<bool>,
-    waits: tokio::sync::Semaphore,
-    stopping: AtomicBool,
+    pub(crate) waits: tokio::sync::Semaphore,
+    pub(crate) stopping: AtomicBool,
     /// Wakes in the order of coming, and so the same in every run; a `watch` draws lots.
-    stopped: Notify,
+    pub(crate) stopped: Notify,
 }
 
 const NO_WATERMARK: i64 = i64::MIN;
@@ -232,36 +233,25 @@ impl Coordinator {
         })
     }
 
+    /// Listens for what becomes of a transaction from now on.
+    #[must_use]
+    pub fn listen(&self, gid: &Gid) -> Waiter<'_> {
+        Waiter::new(self, gid)
+    }
+
     /// Waits, at most so long, until the transaction is decided or has ended, and tells how it stands then: as far as
     /// the store can be read, and else as it stood.
     ///
     /// # Cancel safety
     /// Safe: it only looks.
     pub async fn wait(&self, known: Known, until: Wait, longest: Duration) -> Known {
-        let deadline = tokio::time::Instant::now() + longest.min(limits::LONGEST_WAIT);
-        let gid = known.gid().clone();
-        // Listening begins before the look, so that nothing falls between them.
-        let mut waiting = self.live.wait_for(&gid);
-        let mut known = if until.is_over(known.phase()) { return known } else { self.look(known).await };
-        // Beyond the limit nobody waits: those who do must not take every connection from those who act.
-        let Ok(_place) = self.waits.try_acquire() else { return known };
-        let mut stopped = std::pin::pin!(self.stopped.notified());
-        stopped.as_mut().enable();
-        let stopping = || self.stopping.load(Ordering::Relaxed);
-        while !until.is_over(known.phase()) && tokio::time::Instant::now() < deadline && !stopping() {
-            let look = deadline.min(tokio::time::Instant::now() + limits::WAIT_POLL);
-            known = tokio::select! {
-                biased;
-                stored = waiting.next() => Known::Stored(Box::new(stored)),
-                // Who waits is told how it stands, and asks the next process.
-                () = stopped.as_mut() => break,
-                () = tokio::time::sleep_until(look) => self.look(known).await,
-            };
-        }
-        known
+        // Waiter begins before the look, so that nothing falls between them.
+        let waiter = self.listen(known.gid());
+        let known = if until.is_over(known.phase()) { return known } else { self.look(known).await };
+        waiter.wait(known, until, longest).await
     }
 
-    async fn look(&self, known: Known) -> Known {
+    pub(crate) async fn look(&self, known: Known) -> Known {
         self.get(known.gid()).await.unwrap_or(known)
     }
 
@@ -405,26 +395,6 @@ impl Coordinator {
             }
         }
         Ok(())
-    }
-}
-
-/// What a waiting caller waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// The decision.
-    Decision,
-    /// The end of every branch.
-    End,
-}
-
-impl Wait {
-    /// Whether a transaction in this phase need not be waited for.
-    #[must_use]
-    pub const fn is_over(self, phase: Phase) -> bool {
-        match self {
-            Self::Decision => phase.decision().is_some(),
-            Self::End => phase.ended(),
-        }
     }
 }
 

@@ -22,6 +22,8 @@ mod live;
 mod scheduler;
 pub mod store;
 pub mod transport;
+mod wait;
 
-pub use coordinator::{Begun, Coordinator, Error, Known, Settings, Wait};
+pub use coordinator::{Begun, Coordinator, Error, Known, Settings};
 pub use scheduler::{Drained, Scheduler};
+pub use wait::{Wait, Waiter};

@@ -57,6 +57,8 @@ pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 pub const WAIT_POLL: Duration = Duration::from_secs(1);
 /// How long connecting to a participant may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bytes that are read of an answer at once, and the most its head may have.
+pub const ANSWER_BUFFER: usize = 16 * 1024;
 /// How long an idle connection to a participant is kept; below what most servers keep one.
 pub const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 

@@ -27,8 +27,9 @@ pub use self::token::Token;
 
 use self::body::Body;
 use self::problem::Failure;
-use crate::coordinator::{Begun, Coordinator, Error, Known, Wait};
+use crate::coordinator::{Begun, Coordinator, Error, Known};
 use crate::limits;
+use crate::wait::{Wait, Waiter};
 
 /// The routes of the API over a coordinator. With a token, every route but the probes asks for it.
 pub fn router(coordinator: Arc<Coordinator>, token: Option<Token>) -> Router {
@@ -102,6 +103,7 @@ async fn begin(
         body.0.parse(|| Gid::try_from(uuid::Uuid::now_v7().to_string()).expect("a UUID is a gid"))?;
     begin.traceparent = traceparent(&headers);
     let (gid, acting) = (begin.gid.clone(), coordinator.clone());
+    let waiting = listen(&coordinator, &gid, waiting);
     let begun = own_task(gid, async move { acting.begin(begin).await }).await?;
     let (status, known) = match begun {
         Begun::New(stored) => (StatusCode::CREATED, Known::Stored(stored)),
@@ -115,7 +117,8 @@ async fn show(
     gid: Result<Path<String>, axum::extract::rejection::PathRejection>,
     waiting: Asked,
 ) -> Result<Response, Failure> {
-    let (gid, waiting) = (path(gid)?, asked(waiting)?);
+    let gid = path(gid)?;
+    let waiting = listen(&coordinator, &gid, asked(waiting)?);
     let known = coordinator.get(&gid).await.map_err(|error| Failure::from(error).of(&gid))?;
     Ok(answer(&coordinator, known, StatusCode::OK, waiting).await)
 }
@@ -186,9 +189,22 @@ async fn follow<F: Future<Output = Result<Known, Error>> + Send + 'static>(
     waiting: Option<(Wait, Duration)>,
     act: impl FnOnce(Arc<Coordinator>, Gid) -> F + Send + 'static,
 ) -> Result<Response, Failure> {
+    let waiting = listen(&coordinator, &gid, waiting);
     let acting = act(coordinator.clone(), gid.clone());
     let known = own_task(gid, acting).await?;
     Ok(answer(&coordinator, known, StatusCode::OK, waiting).await)
+}
+
+/// A wait that was asked for: what is listened to, for what, and for how long.
+type Listener<'a> = (Waiter<'a>, Wait, Duration);
+
+/// Listens before anything is done, so that what is done need not be looked up after it.
+fn listen<'a>(
+    coordinator: &'a Coordinator,
+    gid: &Gid,
+    waiting: Option<(Wait, Duration)>,
+) -> Option<Listener<'a>> {
+    waiting.map(|(until, longest)| (coordinator.listen(gid), until, longest))
 }
 
 /// Tells how a transaction stands, after the wait that was asked for. It is cut short where the caller hangs up: what
@@ -197,12 +213,12 @@ async fn answer(
     coordinator: &Coordinator,
     known: Known,
     status: StatusCode,
-    waiting: Option<(Wait, Duration)>,
+    waiting: Option<Listener<'_>>,
 ) -> Response {
     let (status, known) = match waiting {
         None => (status, known),
-        Some((until, longest)) => {
-            let known = coordinator.wait(known, until, longest).await;
+        Some((waiter, until, longest)) => {
+            let known = waiter.wait(known, until, longest).await;
             (if until.is_over(known.phase()) { status } else { StatusCode::ACCEPTED }, known)
         }
     };

@@ -1,31 +1,59 @@
-//! Calls over HTTP, by reqwest: nothing it would do by itself is left on. No redirects, no environment proxy, no
-//! repeats of its own, no decompression, a time-out over the whole call and a bound on the answer.
+//! Calls over HTTP: no redirects, no environment proxy, no repeats of what was sent, no decompression, a time-out over
+//! the whole call and a bound on the answer.
+//!
+//! By hyper's own pooled client: what reqwest adds to it are things that must be off here, and they cost a tenth of the
+//! coordinator's work on a transaction (`docs/performance.md`).
 
+use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
+use std::vec;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, Method, Request, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tcc_core::answer::{Answer, Failure, Response};
 use tcc_core::store::{BoxError, BoxFuture};
 use tcc_core::{Endpoint, protocol};
-use url::Url;
+use url::{Position, Url};
 
 use super::address::AllowList;
 use super::{Outgoing, Transport};
 use crate::limits;
 
+#[cfg(feature = "tls")]
+type Connector = hyper_rustls::HttpsConnector<HttpConnector<Resolver>>;
+#[cfg(not(feature = "tls"))]
+type Connector = HttpConnector<Resolver>;
+
 /// Calls participants over `http` and, with the feature `tls`, `https`.
 pub struct HttpTransport {
-    client: reqwest::Client,
+    client: legacy::Client<Connector, Full<Bytes>>,
     allow: Arc<AllowList>,
+    /// What was read of endpoints before: participants are few, and their endpoints are called again and again.
+    targets: Mutex<HashMap<Endpoint, Arc<Target>>>,
+}
+
+/// An endpoint, read.
+struct Target {
+    /// Where calls go, or why none may.
+    uri: Result<Uri, String>,
+    destination: String,
 }
 
 /// The HTTP client could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client could not be made")]
-pub struct TransportError(#[source] reqwest::Error);
+pub struct TransportError(#[source] BoxError);
 
 impl HttpTransport {
     /// One that calls what the list allows.
@@ -33,53 +61,77 @@ impl HttpTransport {
     /// # Errors
     /// When the system's certificates cannot be read.
     pub fn new(allow: AllowList) -> Result<Self, TransportError> {
-        #[cfg(feature = "tls")]
-        {
-            // Another part of the process may have chosen its provider before; then that one is used.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
         let allow = Arc::new(allow);
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .user_agent(concat!("tcc/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(limits::CONNECT_TIMEOUT)
+        let mut http = HttpConnector::new_with_resolver(Resolver { allow: allow.clone() });
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_connect_timeout(Some(limits::CONNECT_TIMEOUT));
+        let client = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(limits::IDLE_CONNECTION)
-            .tcp_nodelay(true)
-            .dns_resolver(Arc::new(Resolver { allow: allow.clone() }))
-            .build()
-            .map_err(TransportError)?;
-        Ok(Self { client, allow })
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http1_max_buf_size(limits::ANSWER_BUFFER)
+            .build(connector(http)?);
+        Ok(Self { client, allow, targets: Mutex::default() })
+    }
+
+    fn target(&self, endpoint: &Endpoint) -> Arc<Target> {
+        let mut targets = self.targets.lock().expect("no code under this lock can panic");
+        if let Some(target) = targets.get(endpoint) {
+            return target.clone();
+        }
+        if targets.len() >= limits::DESTINATIONS {
+            targets.clear();
+        }
+        let target = Arc::new(self.read(endpoint));
+        targets.insert(endpoint.clone(), target.clone());
+        target
+    }
+
+    fn read(&self, endpoint: &Endpoint) -> Target {
+        let url = match Url::parse(endpoint.as_str()) {
+            Ok(url) => url,
+            Err(why) => {
+                return Target { uri: Err(format!("is no URL: {why}")), destination: String::new() };
+            }
+        };
+        let allowed = self.allow.check(&url);
+        let uri = allowed.and_then(|()| {
+            url[..Position::AfterQuery].parse().map_err(|why| format!("cannot be called: {why}"))
+        });
+        Target { uri, destination: url[Position::BeforeHost..Position::AfterPort].to_owned() }
     }
 
     async fn make(&self, outgoing: Outgoing) -> Result<Response, Failure> {
-        let url = Url::parse(outgoing.call.endpoint.as_str()).map_err(|_| Failure::Forbidden)?;
-        let headers = headers(&outgoing).ok_or(Failure::Other)?;
-        let mut request = self.client.post(url).timeout(outgoing.timeout).headers(headers);
-        if let Some(payload) = &outgoing.call.payload {
-            request = request.body(payload.get().to_owned());
-        }
-        let mut answer = request.send().await.map_err(|error| failure(&error))?;
+        let uri = self.target(&outgoing.call.endpoint).uri.clone().map_err(|_| Failure::Forbidden)?;
+        let payload = outgoing.call.payload.as_ref();
+        let payload = payload.map(|payload| Bytes::copy_from_slice(payload.get().as_bytes()));
+        let mut request = Request::new(Full::new(payload.unwrap_or_default()));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers(&outgoing).ok_or(Failure::Other)?;
+        let answer = self.client.request(request).await.map_err(|error| failure(&error))?;
         let retry_after =
             answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let mut body = Some(Vec::new());
-        while let (Some(read), Some(chunk)) =
-            (&mut body, answer.chunk().await.map_err(|error| failure(&error))?)
-        {
-            if read.len() + chunk.len() > tcc_core::limits::REPLY {
-                body = None;
-                break;
-            }
-            read.extend_from_slice(&chunk);
-        }
         Ok(Response {
             status: answer.status().as_u16(),
             retry_after: retry_after.map(Duration::from_secs),
-            body,
+            body: body(answer.into_body()).await?,
         })
     }
+}
+
+#[cfg(feature = "tls")]
+fn connector(http: HttpConnector<Resolver>) -> Result<Connector, TransportError> {
+    let tls = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_provider_and_platform_verifier(rustls::crypto::ring::default_provider())
+        .map_err(|error| TransportError(error.into()))?;
+    Ok(tls.https_or_http().enable_http1().wrap_connector(http))
+}
+
+#[cfg(not(feature = "tls"))]
+fn connector(http: HttpConnector<Resolver>) -> Result<Connector, TransportError> {
+    Ok(http)
 }
 
 impl Transport for HttpTransport {
@@ -88,54 +140,71 @@ impl Transport for HttpTransport {
     }
 
     fn check(&self, endpoint: &Endpoint) -> Result<(), String> {
-        let url = Url::parse(endpoint.as_str()).map_err(|why| format!("is no URL: {why}"))?;
-        self.allow.check(&url)
+        self.target(endpoint).uri.as_ref().map(drop).map_err(Clone::clone)
     }
 
     fn destination(&self, endpoint: &Endpoint) -> String {
-        let url = Url::parse(endpoint.as_str()).ok();
-        let authority = url.as_ref().map(|url| &url[url::Position::BeforeHost..url::Position::AfterPort]);
-        authority.unwrap_or_default().to_owned()
+        self.target(endpoint).destination.clone()
     }
 
     fn call(&self, outgoing: Outgoing) -> BoxFuture<'_, Answer> {
-        Box::pin(async move { self.make(outgoing).await.map_or_else(Answer::None, Answer::Response) })
+        Box::pin(async move {
+            let made = tokio::time::timeout(outgoing.timeout, self.make(outgoing)).await;
+            made.unwrap_or(Err(Failure::TimedOut)).map_or_else(Answer::None, Answer::Response)
+        })
     }
+}
+
+/// The whole of it, or `None` if it is over its limit.
+async fn body(mut body: Incoming) -> Result<Option<Vec<u8>>, Failure> {
+    let mut read = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Failure::Broken)?;
+        let Some(data) = frame.data_ref() else { continue };
+        if read.len() + data.len() > tcc_core::limits::REPLY {
+            return Ok(None);
+        }
+        read.extend_from_slice(data);
+    }
+    Ok(Some(read))
 }
 
 /// The headers of DESIGN.md §4. `None` where a branch's own header is none, which its registration ruled out.
 fn headers(outgoing: &Outgoing) -> Option<HeaderMap> {
+    const AGENT: HeaderValue = HeaderValue::from_static(concat!("tcc/", env!("CARGO_PKG_VERSION")));
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
     let call = &outgoing.call;
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(call.headers.len() + 12);
     for (name, value) in &call.headers {
         headers.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
     }
-    let mut set = |name: &'static str, value: &str| {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).ok()?);
-        Some(())
-    };
-    set(protocol::GID, call.gid.as_str())?;
+    let mut set =
+        |name: &'static str, value: HeaderValue| headers.insert(HeaderName::from_static(name), value);
+    set(protocol::GID, HeaderValue::from_str(call.gid.as_str()).ok()?);
     if let Some(branch) = &call.branch {
-        set(protocol::BRANCH, branch.as_str())?;
+        set(protocol::BRANCH, HeaderValue::from_str(branch.as_str()).ok()?);
     }
-    set(protocol::OPERATION, call.operation.as_str())?;
-    set(protocol::ATTEMPT, &call.attempt.to_string())?;
-    set(protocol::TIMEOUT, &outgoing.timeout.as_millis().to_string())?;
-    set(protocol::BEGUN, &call.begun.as_millis().to_string())?;
+    set(protocol::OPERATION, HeaderValue::from_static(call.operation.as_str()));
+    set(protocol::ATTEMPT, call.attempt.into());
+    set(protocol::TIMEOUT, u64::try_from(outgoing.timeout.as_millis()).unwrap_or(u64::MAX).into());
+    set(protocol::BEGUN, call.begun.as_millis().into());
     if let Some(settled) = outgoing.settled {
-        set(protocol::SETTLED, &settled.as_millis().to_string())?;
+        set(protocol::SETTLED, settled.as_millis().into());
     }
     if let Some(traceparent) = &call.traceparent {
-        set("traceparent", traceparent)?;
+        set("traceparent", HeaderValue::from_str(traceparent).ok()?);
     }
     if call.payload.is_some() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, JSON);
     }
+    headers.entry(USER_AGENT).or_insert(AGENT);
     Some(headers)
 }
 
 /// Resolves names and refuses those that lead where nothing may be called. The connection is made to the very
 /// addresses that were checked, so a second look-up cannot change them.
+#[derive(Clone)]
 struct Resolver {
     allow: Arc<AllowList>,
 }
@@ -146,22 +215,29 @@ struct Refused(String);
 
 #[derive(Debug, thiserror::Error)]
 #[error("the name could not be resolved")]
-struct Unresolved(#[source] BoxError);
+struct Unresolved(#[source] io::Error);
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl tower_service::Service<Name> for Resolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let allow = self.allow.clone();
         Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let found = tokio::net::lookup_host((host.as_str(), 0)).await;
-            let addresses: Vec<SocketAddr> = found.map_err(|error| Unresolved(error.into()))?.collect();
-            allow.check_resolved(&host, &addresses).map_err(Refused)?;
-            Ok(Box::new(addresses.into_iter()) as Addrs)
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let addresses: Vec<SocketAddr> = found.map_err(Unresolved)?.collect();
+            allow.check_resolved(name.as_str(), &addresses).map_err(Refused)?;
+            Ok(addresses.into_iter())
         })
     }
 }
 
-fn failure(error: &reqwest::Error) -> Failure {
+fn failure(error: &legacy::Error) -> Failure {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.is::<Refused>() {
@@ -170,21 +246,17 @@ fn failure(error: &reqwest::Error) -> Failure {
         if error.is::<Unresolved>() {
             return Failure::Dns;
         }
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
+            return Failure::TimedOut;
+        }
         #[cfg(feature = "tls")]
         if error.is::<rustls::Error>()
-            || error
-                .downcast_ref::<std::io::Error>()
-                .and_then(|io| io.get_ref())
-                .is_some_and(|e| e.is::<rustls::Error>())
+            || io.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
         {
             return Failure::Tls;
         }
         cause = error.source();
     }
-    match () {
-        () if error.is_timeout() => Failure::TimedOut,
-        () if error.is_connect() => Failure::Connect,
-        () if error.is_request() || error.is_body() || error.is_decode() => Failure::Broken,
-        () => Failure::Other,
-    }
+    if error.is_connect() { Failure::Connect } else { Failure::Broken }
 }

@@ -12,7 +12,8 @@ CREATE TABLE transactions (
     digest      BLOB,
     -- NULL once purged.
     document    BLOB CHECK (length(document) > 0),
-    CONSTRAINT ended_by_phase CHECK ((ended_at IS NULL) = (phase IN (0, 1, 3))),
+    -- Spelt out: for a list of three SQLite would build a table anew at every write.
+    CONSTRAINT ended_by_phase CHECK ((ended_at IS NULL) = (phase = 0 OR phase = 1 OR phase = 3)),
     CONSTRAINT due_until_ended CHECK ((ended_at IS NULL) = (due_at IS NOT NULL))
 ) STRICT;
 
