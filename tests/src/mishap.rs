@@ -40,7 +40,7 @@ pub enum What {
     Hang,
     /// It is done, and no answer ever comes.
     DoAndHang,
-    /// It is done, and the answer takes a second.
+    /// It is done, and the answer takes three seconds.
     DoAndDawdle,
     /// The process ends before the commit.
     DieBeforeCommit,
@@ -152,7 +152,7 @@ async fn answer(State(mut front): State<Front>, request: Request) -> Response {
     match front.mishaps.now(&key, &operation, &faults, &after) {
         Some(What::DieAfterCommit) => std::process::abort(),
         Some(What::DoAndDawdle) => {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
             answer
         }
         Some(_) => pending().await,

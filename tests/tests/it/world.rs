@@ -14,7 +14,7 @@ use crate::bank::{Bank, Books, INITIAL, Site};
 use crate::coordinator::Coordinator;
 
 /// Longer than anything takes on a machine that is busy.
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(45);
 
 /// What a transfer moves from the first bank to the second.
 pub(crate) const AMOUNT: i64 = 10;

@@ -58,7 +58,9 @@ impl Clock {
 /// By how much the coordinator's clock is ahead of ours, by the last line it logged, in hours.
 fn ahead(world: &World) -> f64 {
     let log = world.coordinator.log();
-    let line: serde_json::Value = serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
+    // The last one may be half written yet.
+    let line = log.lines().rev().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let line = line.expect("a line");
     let theirs = line["timestamp"].as_str().and_then(|text| humantime::parse_rfc3339(text).ok());
     let theirs = theirs.expect("a moment").duration_since(SystemTime::UNIX_EPOCH).expect("since 1970");
     let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("since 1970");

@@ -10,7 +10,7 @@ use crate::transfer::{ByTheCoordinator, Transfer};
 use crate::world::{World, eventually};
 
 /// Much more than anything takes, except what is cut off.
-const TIMES: Times = Times { deadline_ms: 300_000, request_ms: 1000, repeat_ms: 60_000, call_ms: 5000 };
+const TIMES: Times = Times { deadline_ms: 300_000, request_ms: 1000, repeat_ms: 60_000, call_ms: 10_000 };
 /// Soon at its wit's end.
 const IMPATIENT: Times = Times { repeat_ms: 1500, request_ms: 500, ..TIMES };
 
@@ -85,7 +85,8 @@ fn f19_what_a_participant_sends_is_lost() {
 async fn cut_during(operation: &'static str, cut: impl Fn()) {
     let lab = Lab::new().await;
     let world = &lab.world;
-    let times = Times { call_ms: 2500, ..TIMES };
+    // Time enough to answer, if the answer came through.
+    let times = Times { call_ms: 5000, ..TIMES };
     let said = lab.initiate("g", &[once(operation, "do-and-dawdle"), json!([])], times);
     happens(world, 0, "g", operation).await;
     cut();
@@ -163,14 +164,14 @@ fn f18_an_initiator_that_is_cut_off_before_its_confirm_asks_again_by_its_gid() {
 fn f18_an_initiator_that_is_cut_off_until_the_deadline_is_told_of_its_decision() {
     lab::run(async || {
         let lab = Lab::new().await;
-        let times = Times { deadline_ms: 6000, ..IMPATIENT };
+        let times = Times { deadline_ms: 10_000, ..IMPATIENT };
         let said = lab.initiate("g", &[json!([]), once("try", "do-and-dawdle")], times);
         happens(&lab.world, 1, "g", "try").await;
         Lab::cut(Initiator, Coordinator);
         assert_eq!(said.await.expect("it says something"), "unknown");
         lab.world.ends("g", Cancel).await;
         Lab::heal();
-        let again = Times { deadline_ms: 6000, ..TIMES };
+        let again = Times { deadline_ms: 10_000, ..TIMES };
         let again = lab.initiate("g", &[json!([]), once("try", "do-and-dawdle")], again).await;
         assert_eq!(again.expect("it says something"), "cancel");
         lab.world.ends("g", Cancel).await;

@@ -112,12 +112,12 @@ async fn f31_a_confirm_at_a_participant_that_lost_its_guard_is_an_alarm_until_th
 /// Both banks are down with many transfers under way, and come back: all of it is done, and the banks are not overrun.
 #[tokio::test]
 async fn f32_all_participants_down_and_up_again_are_not_overrun() {
-    const AT_ONCE: usize = 8;
+    const AT_ONCE: usize = 16;
     let world = World::with(&["--per-destination", &AT_ONCE.to_string()]).await;
     for bank in &world.banks {
         bank.down().await;
     }
-    let transfers: Vec<Transfer> = (0..60)
+    let transfers: Vec<Transfer> = (0..40)
         .map(|nth| {
             let transfer = Transfer::new(ByTheCoordinator).patient().call_timeout(Duration::from_secs(10));
             if nth % 3 == 0 { transfer.refused() } else { transfer }
