@@ -53,10 +53,10 @@ pub(crate) struct Flags {
     /// Measures how the coordinator bears a full log and a participant that hangs.
     #[arg(long)]
     pub(crate) growth: bool,
-    /// For --growth: unfinished transactions that wait on a dead participant.
+    /// For --growth: unfinished transactions that wait on a dead participant; 0 leaves that out.
     #[arg(long, default_value_t = 100_000)]
     pub(crate) waiting: usize,
-    /// For --growth: finished transactions in the log.
+    /// For --growth: finished transactions in the log; 0 leaves that out.
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) finished: usize,
 }

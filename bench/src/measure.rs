@@ -193,9 +193,9 @@ pub(crate) async fn under_load(
     Ok(Measured {
         per_second: done / outcome.seconds,
         answered: outcome.answered,
-        p50_ms: outcome.p50_ms,
-        p99_ms: outcome.p99_ms,
-        max_ms: outcome.max_ms,
+        p50_ms: outcome.p50_ms.unwrap_or(f64::NAN),
+        p99_ms: outcome.p99_ms.unwrap_or(f64::NAN),
+        max_ms: outcome.max_ms.unwrap_or(f64::NAN),
         cpu_ms: before.0.zip(after.0).map(|(before, after)| each(after - before)),
         load_cpu_ms: each(outcome.cpu_ms),
         fsyncs: syncs.map(each),

@@ -7,10 +7,10 @@ use std::path::Path;
 use crate::Failure;
 use crate::row::{Measured, Row};
 
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 780.0;
 const HEIGHT: f64 = 440.0;
 const LEFT: f64 = 80.0;
-const RIGHT: f64 = 230.0;
+const RIGHT: f64 = 290.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
 /// Told apart also by those who see no red or no green (Okabe and Ito).
@@ -33,13 +33,14 @@ pub(crate) struct Line {
 /// Throughput, latencies and cost over transactions in flight; a plot for each number of branches.
 pub(crate) fn rows(rows: &[Row], folder: &Path) -> Result<(), Failure> {
     type Of = fn(&Measured) -> f64;
-    let figures: [(&str, &str, Of); 4] = [
+    let figures: [(&str, &str, Of); 5] = [
         ("throughput", "transactions a second", |measured| measured.per_second),
         ("p50", "p50, ms", |measured| measured.p50_ms),
         ("p99", "p99, ms", |measured| measured.p99_ms),
         ("cpu", "processor time of the coordinator for each transaction, ms", |measured| {
             measured.cpu_ms.unwrap_or(f64::NAN)
         }),
+        ("fsyncs", "fsyncs for each transaction", |measured| measured.fsyncs.unwrap_or(f64::NAN)),
     ];
     let mut branches: Vec<usize> = rows.iter().map(|row| row.branches).collect();
     branches.sort_unstable();
@@ -143,14 +144,11 @@ fn text(svg: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) {
     let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>");
 }
 
-/// The next of 1, 2, 4, 8 times a power of ten, so that a quarter of it is a short number.
+/// The next number whose quarter is a short one.
 fn round_up(value: f64) -> f64 {
     let ten = 10_f64.powf(value.max(1e-6).log10().floor());
-    [1.0, 2.0, 4.0, 8.0, 10.0]
-        .into_iter()
-        .map(|times| times * ten)
-        .find(|round| *round >= value)
-        .unwrap_or(value)
+    let short = [1.0, 1.2, 1.6, 2.0, 2.4, 3.2, 4.0, 5.0, 6.0, 8.0, 10.0];
+    short.into_iter().map(|times| times * ten).find(|round| *round >= value).unwrap_or(value)
 }
 
 fn figure(value: f64) -> String {

@@ -85,8 +85,10 @@ pub(crate) async fn run(flags: &Flags) -> Result<(), Failure> {
         logs::fill(&log, &logs::finished(folder.path(), BRANCHES).await?, size).await?;
         cases.push(Case { burden: Burden::Finished(size), log: Some(log), rounds: Vec::new() });
     }
-    let largest = cases.last().and_then(|case| case.log.clone());
-    cases.push(Case { burden: Burden::Purging(flags.finished), log: largest, rounds: Vec::new() });
+    if let Some(Case { burden: Burden::Finished(size), log, .. }) = cases.last() {
+        let (burden, log) = (Burden::Purging(*size), log.clone());
+        cases.push(Case { burden, log, rounds: Vec::new() });
+    }
     for count in [0, HANGING] {
         cases.push(Case { burden: Burden::Hanging(count), log: None, rounds: Vec::new() });
     }
@@ -105,8 +107,11 @@ pub(crate) async fn run(flags: &Flags) -> Result<(), Failure> {
     Ok(())
 }
 
-/// None, a hundredth, a tenth and all of it.
+/// None, a hundredth, a tenth and all of it; nothing to measure where there is none.
 fn sizes(most: usize) -> Vec<usize> {
+    if most == 0 {
+        return Vec::new();
+    }
     let mut sizes = vec![0, most / 100, most / 10, most];
     sizes.dedup();
     sizes

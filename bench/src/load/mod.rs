@@ -69,9 +69,10 @@ pub(crate) struct Outcome {
     pub(crate) failed: u64,
     pub(crate) failure: Option<String>,
     pub(crate) seconds: f64,
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
-    pub(crate) max_ms: f64,
+    /// Nothing was answered without it.
+    pub(crate) p50_ms: Option<f64>,
+    pub(crate) p99_ms: Option<f64>,
+    pub(crate) max_ms: Option<f64>,
     pub(crate) cpu_ms: f64,
     /// Commits of [`Script::Writes`].
     pub(crate) commits: u64,
@@ -128,10 +129,10 @@ fn own_cpu() -> f64 {
     machine::cpu_ms(std::process::id()).unwrap_or(f64::NAN)
 }
 
-/// The latency that this share of all did not exceed.
-fn at(sorted: &[u32], share: f64) -> f64 {
+/// The latency that this share of all did not exceed, in milliseconds.
+fn at(sorted: &[u32], share: f64) -> Option<f64> {
     let rank = (sorted.len() as f64 * share).ceil().max(1.0) as usize;
-    sorted.get(rank - 1).map_or(f64::NAN, |micros| f64::from(*micros) / 1000.0)
+    sorted.get(rank - 1).map(|micros| f64::from(*micros) / 1000.0)
 }
 
 impl Load {

@@ -58,7 +58,7 @@ async fn every_kind_of_row_is_measured_and_compared() {
         let ratio = ratios.iter().find(|ratio| ratio["what"] == what);
         assert!(number(ratio.unwrap_or_else(|| panic!("no {what}")), "ratio") > 0.0);
     }
-    for name in ["throughput-2.svg", "p50-2.svg", "p99-2.svg", "cpu-2.svg"] {
+    for name in ["throughput-2.svg", "p50-2.svg", "p99-2.svg", "cpu-2.svg", "fsyncs-2.svg"] {
         let svg = fs::read_to_string(plots.path().join(name)).unwrap();
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"), "{svg}");
         assert!(svg.contains("<circle") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
@@ -71,4 +71,16 @@ fn a_steady_rate_is_kept_and_no_more_is_asked_for() {
         bench(&["--only=bare", "--in-flight=8", "--branches=2", "--seconds=2", "--rounds=1", "--rate=10"]);
     let row = line(&lines, "row", "bare");
     assert_eq!(number(&row["rounds"][0], "answered"), 20.0, "{row:#}");
+}
+
+#[test]
+fn a_peer_that_is_not_there_has_failed_and_nothing_else() {
+    // Nobody listens on port 1.
+    let peer = "--peer=gone=dtm:http://127.0.0.1:1";
+    let lines =
+        bench(&["--only=peers", "--in-flight=2", "--branches=2", "--seconds=0.5", "--rounds=1", peer]);
+    let row = line(&lines, "row", "peers");
+    assert!(number(row, "failed") > 0.0 && number(row, "per_second") == 0.0, "{row:#}");
+    assert!(row["p99_ms"].is_null() && row["rounds"][0]["failure"].is_string(), "{row:#}");
+    assert_eq!(row["durable"], "not stated");
 }
