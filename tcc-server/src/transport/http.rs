@@ -246,17 +246,21 @@ fn failure(error: &legacy::Error) -> Failure {
         if error.is::<Unresolved>() {
             return Failure::Dns;
         }
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
+        if error.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut) {
             return Failure::TimedOut;
         }
         #[cfg(feature = "tls")]
-        if error.is::<rustls::Error>()
-            || io.and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
-        {
+        if is_of_tls(error) {
             return Failure::Tls;
         }
         cause = error.source();
     }
     if error.is_connect() { Failure::Connect } else { Failure::Broken }
+}
+
+/// An I/O error is not the source of the one that wraps it: what that wraps has to be asked for.
+#[cfg(feature = "tls")]
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_of_tls(wrapped))
 }

@@ -8,7 +8,7 @@ use tcc_core::answer::{Answer, Failure, Response};
 use tcc_core::store::{Refusal, Row, Store, Write};
 use tcc_core::{Operation, Phase};
 use tcc_server::transport::{Outgoing, Transports};
-use tcc_server::{Coordinator, Error, Known, Settings, Wait};
+use tcc_server::{Begun, Coordinator, Error, Known, Settings, Wait};
 use tokio::sync::Semaphore;
 
 use crate::scripted::{BOUND, Bench, Late, Script, gid, order, request, start, status, until};
@@ -145,17 +145,23 @@ async fn what_a_process_left_behind_is_taken_up_by_the_next_one() {
         let down = down.load(Ordering::SeqCst) && outgoing.call.operation == Operation::Confirm;
         async move { if down { Answer::None(Failure::Connect) } else { status(200) } }
     });
-    let mut bench = Bench::new(&script);
-    let known = bench.begin(&order("g")).await.unwrap();
-    let decided = bench.coordinator.wait(known, Wait::Decision, BOUND).await;
-    assert_eq!(decided.phase(), Phase::Confirming);
-    drop(bench.scheduler.take());
-    bench.coordinator = {
-        dead.store(false, Ordering::SeqCst);
-        let (coordinator, scheduler) = start(&bench.store, &script);
-        bench.scheduler = Some(scheduler);
-        coordinator
+    // A runtime of its own, for what goes on in it is to end with it: its drivers too.
+    let process = tokio::runtime::Runtime::new().unwrap();
+    let mut bench = {
+        let _inside = process.enter();
+        Bench::new(&script)
     };
+    let first = bench.coordinator.clone();
+    let decided = process.spawn(async move {
+        let Ok(Begun::New(begun)) = first.begin(request(&order("g"))).await else { panic!("it is new") };
+        first.wait(Known::Stored(begun), Wait::Decision, BOUND).await
+    });
+    assert_eq!(decided.await.unwrap().phase(), Phase::Confirming);
+    drop(bench.scheduler.take());
+    tokio::task::spawn_blocking(|| drop(process)).await.unwrap();
+    dead.store(false, Ordering::SeqCst);
+    let (coordinator, scheduler) = start(&bench.store, &script);
+    (bench.coordinator, bench.scheduler) = (coordinator, Some(scheduler));
     // The claim of the process that is gone runs out.
     bench.pass(tcc_server::limits::LEASE);
     let known = bench.coordinator.get(&gid("g")).await.unwrap();

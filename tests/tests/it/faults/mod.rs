@@ -6,6 +6,7 @@
 //! - [`network`]: links that are cut, both ways and one way, before and during a call, in a [`lab`];
 //! - [`names`]: names that do not resolve;
 //! - [`clock`]: clocks that are set;
+//! - [`tls`]: certificates that are not taken;
 //! - [`process`]: processes that are stopped, told to end, given too few files;
 //! - [`participants`]: participants that are poison, down, have lost their memory or never say whether; gids that look
 //!   alike;
@@ -20,3 +21,4 @@ mod network;
 mod order;
 mod participants;
 mod process;
+mod tls;
