@@ -74,9 +74,13 @@ pub(crate) static LAYERS: &[Layer] = &[
     tests("guard-faults", "the guard when its database fails", CLIENT, "faults::sqlite::"),
     tests("guard-sqlite", "what is particular to SQLite", CLIENT, "sqlite::a_"),
     tests("initiator", "the initiator against a stub", CLIENT, "initiator::"),
-    tests("crash-cells", "processes killed at the decision", PROCESSES, "the_decision"),
+    tests("crash-cells", "processes killed around a purge", PROCESSES, "the_purge"),
     tests("participants", "processes whose participant times out", PROCESSES, "times_out_on_its_try"),
-    tests("redirects", "a participant that redirects its callers", SECURITY, "x5_"),
+    tests("trouble", "a log whose writes fail, in a process of its own", SERVER, "store::trouble::"),
+    tests("files", "the log as a file", SERVER, "store::files::"),
+    tests("guard-http", "calls over HTTP that are none", CLIENT, "http::"),
+    tests("callers", "callers without the token", SECURITY, "callers::x1_"),
+    tests("destinations", "addresses that must not be called", SECURITY, "destinations::"),
     tests("answers", "answers of real processes after a purge", PROCESSES, "c3_who_asks"),
 ];
 

@@ -27,7 +27,7 @@ use crate::scratch::{Ended, Ran, Scratch};
 use crate::table::Line;
 
 /// A layer that goes on for longer has caught nothing.
-const LONGEST_RUN: Duration = Duration::from_secs(240);
+const LONGEST_RUN: Duration = Duration::from_secs(600);
 /// The first builds everything.
 const LONGEST_BUILD: Duration = Duration::from_secs(1800);
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tcc_core::store::{
     BoxFuture, Claimed, Counts, Filter, Listing, Page, Row, Store, Unavailable, Unknown, Write, Written,
@@ -140,7 +140,9 @@ impl Store for Lockstep {
             // Whoever was just answered has its turn, so that what it writes next may ride along.
             tokio::task::yield_now().await;
             self.disk.let_one_commit();
-            let written = wait(self.inner.commit(batch));
+            // A store that does not sync its commits leaves the gate open, until a sync of its checkpoint closes it
+            // in front of the commit that waits behind. What such a store loses is to be seen, so it goes on.
+            let written = wait_and(self.inner.commit(batch), STUCK, || self.disk.let_one_commit());
             self.disk.close_gate();
             written
         })
@@ -176,8 +178,16 @@ impl Store for Lockstep {
     }
 }
 
+/// Longer than any commit takes whose disk is in order.
+const STUCK: Duration = Duration::from_secs(5);
+
 /// Waits on this thread, and lets nothing else on it happen meanwhile.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
+    wait_and(future, Duration::from_secs(3600), || ())
+}
+
+/// As [`wait`], and does something whenever that took so long.
+fn wait_and<T>(future: impl Future<Output = T>, long: Duration, and: impl Fn()) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -191,6 +201,10 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return value;
         }
-        thread::park();
+        let since = Instant::now();
+        thread::park_timeout(long);
+        if since.elapsed() >= long {
+            and();
+        }
     }
 }
