@@ -51,7 +51,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let listening = api::Listening::on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
     let address = listening.address().to_string();
     let _scheduler = Scheduler::start(coordinator.clone());
-    let router = api::router(coordinator, None);
+    let router = api::router(coordinator, api::Callers::Anyone);
     tokio::spawn(api::serve(listening, router, std::future::pending(), Duration::ZERO));
     process::answer(&address, async |_| {
         let syncs = log.as_ref().map(|log| {

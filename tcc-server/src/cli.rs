@@ -11,7 +11,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use tcc_core::Patience;
 
-use crate::api::{self, Listening, Token};
+use crate::api::{self, Callers, Listening, Token};
 use crate::coordinator::{Coordinator, Settings, chain};
 use crate::scheduler::{Drained, Scheduler};
 use crate::store::{Batched, SqliteOptions, SqliteStore};
@@ -45,7 +45,7 @@ struct Flags {
     #[arg(long, env = "TCC_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// Listens beyond loopback without a token.
+    /// Follows whoever can reach it without a token, beyond loopback too.
     #[arg(long, env = "TCC_INSECURE")]
     insecure: bool,
 
@@ -101,7 +101,7 @@ enum LogFormat {
 /// What the flags come to, checked.
 struct Config {
     flags: Flags,
-    token: Option<Token>,
+    callers: Callers,
     allow: AllowList,
 }
 
@@ -156,15 +156,24 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Stop> 
         Some(file) => {
             let named = format!("--token-file {}", file.display());
             let text = std::fs::read_to_string(file).map_err(|error| usage(format!("{named}: {error}")))?;
-            Some(Token::new(text.trim()).map_err(|why| usage(format!("{named}: {why}")))?)
+            let token = Token::new(text.trim()).map_err(|why| usage(format!("{named}: {why}")))?;
+            if is_anyones(file) {
+                return Err(usage(format!("{named}: anyone on this machine can read it; chmod o= it")));
+            }
+            Some(token)
         }
     };
-    if !flags.listen.ip().is_loopback() && token.is_none() && !flags.insecure {
-        let address = flags.listen;
-        return Err(usage(format!(
-            "--listen {address}: others could reach it, so it needs --token-file, or --insecure if that is meant"
-        )));
-    }
+    let callers = match token {
+        Some(token) => Callers::WithToken(token),
+        None if flags.insecure => Callers::Anyone,
+        None if flags.listen.ip().is_loopback() => Callers::OfThisMachine,
+        None => {
+            let address = flags.listen;
+            return Err(usage(format!(
+                "--listen {address}: others could reach it, so it needs --token-file, or --insecure if that is meant"
+            )));
+        }
+    };
     if flags.remember < flags.retention {
         let [remember, retention] = [flags.remember, flags.retention].map(humantime::format_duration);
         return Err(usage(format!("--remember {remember}: it is shorter than --retention {retention}")));
@@ -176,7 +185,19 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Stop> 
     }
     let allow = AllowList::parse(flags.allow.iter().map(String::as_str))
         .map_err(|why| usage(format!("--allow: {why}")))?;
-    Ok(Config { flags, token, allow })
+    Ok(Config { flags, callers, allow })
+}
+
+/// Whether every user of the machine may read a file.
+#[cfg(unix)]
+fn is_anyones(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(file).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
+}
+
+#[cfg(not(unix))]
+const fn is_anyones(_: &Path) -> bool {
+    false
 }
 
 /// Clap's message in one line. Where the value came from the environment it names the variable.
@@ -227,7 +248,7 @@ fn log(flags: &Flags) {
 }
 
 async fn run(config: Config) -> Result<ExitCode, String> {
-    let Config { flags, token, allow } = config;
+    let Config { flags, callers, allow } = config;
     let told = told_to_stop()?;
     let store = SqliteStore::open(&flags.db, SqliteOptions::default()).map_err(|error| chain(&error))?;
     let transport = HttpTransport::new(allow).map_err(|error| chain(&error))?;
@@ -249,7 +270,7 @@ async fn run(config: Config) -> Result<ExitCode, String> {
     tracing::info!(%address, db = %flags.db.display(), version = env!("CARGO_PKG_VERSION"), "ready");
     println!("listening on {address}");
 
-    let router = api::router(coordinator.clone(), token);
+    let router = api::router(coordinator.clone(), callers);
     let told_at = std::sync::OnceLock::new();
     let stop = async {
         told_so(told).await;

@@ -36,6 +36,13 @@ impl Message {
         self
     }
 
+    /// A request to this host instead.
+    #[must_use]
+    pub fn to(mut self, host: &str) -> Self {
+        self.head = self.head.replacen("host: localhost", &format!("host: {host}"), 1);
+        self
+    }
+
     /// A request with this body instead.
     #[must_use]
     pub fn with_body(self, body: &[u8]) -> Self {

@@ -1,6 +1,8 @@
 //! The coordinator under attack: a process of its own, with a token, whose log is read afterwards.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -37,6 +39,7 @@ impl Coordinator {
         let directory = tempfile::tempdir().expect("a directory");
         let token = directory.path().join("token");
         std::fs::write(&token, format!("{TOKEN}\n")).expect("a file");
+        std::fs::set_permissions(&token, Permissions::from_mode(0o600)).expect("it is ours");
         command.current_dir(directory.path()).arg("--token-file").arg(token);
         command.args(["--listen", "127.0.0.1:0"]);
         let log = directory.path().join("log");

@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -23,7 +24,7 @@ use tcc_core::wire::{
 use tcc_core::{BadId, Gid};
 
 pub use self::serve::{Listening, serve};
-pub use self::token::Token;
+pub use self::token::{Callers, Token};
 
 use self::body::Body;
 use self::problem::Failure;
@@ -31,8 +32,8 @@ use crate::coordinator::{Begun, Coordinator, Error, Known};
 use crate::limits;
 use crate::wait::{Wait, Waiter};
 
-/// The routes of the API over a coordinator. With a token, every route but the probes asks for it.
-pub fn router(coordinator: Arc<Coordinator>, token: Option<Token>) -> Router {
+/// The routes of the API over a coordinator. Anyone may ask the probes; whose other requests are followed is said here.
+pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
     let transactions = Router::new()
         .route("/v1/transactions", post(begin))
         .route("/v1/transactions/{gid}", get(show))
@@ -40,9 +41,10 @@ pub fn router(coordinator: Arc<Coordinator>, token: Option<Token>) -> Router {
         .route("/v1/transactions/{gid}/confirm", post(confirm))
         .route("/v1/transactions/{gid}/cancel", post(cancel))
         .with_state(coordinator.clone());
-    let transactions = match token {
-        Some(token) => transactions.layer(axum::middleware::from_fn_with_state(Arc::new(token), token::ask)),
-        None => transactions,
+    let transactions = match callers {
+        Callers::WithToken(token) => transactions.layer(from_fn_with_state(Arc::new(token), token::ask)),
+        Callers::OfThisMachine => transactions.layer(from_fn(token::local)),
+        Callers::Anyone => transactions,
     };
     Router::new()
         .route("/livez", get(|| async { "ok" }))

@@ -1,5 +1,7 @@
 //! The command line and what the environment says to it, and what stands before the API: signals, tokens, limits.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
@@ -176,8 +178,39 @@ const TOKEN: &str = "a-token-of-thirty-two-characters";
 
 fn with_token() -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
-    std::fs::write(directory.path().join("token"), format!("{TOKEN}\n")).expect("a file");
+    let file = directory.path().join("token");
+    std::fs::write(&file, format!("{TOKEN}\n")).expect("a file");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("it is ours");
     directory
+}
+
+#[tokio::test]
+async fn x28_a_token_that_anyone_can_read_is_refused() {
+    let directory = with_token();
+    let file = directory.path().join("token");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("it is ours");
+    refuses(&["--token-file", file.to_str().expect("text")], &[], &["--token-file", "anyone", "chmod"]).await;
+}
+
+/// A page can make its own name resolve to this machine, and is then of the same origin as what it asks.
+#[tokio::test]
+async fn x27_a_page_whose_name_was_made_to_lead_here_gets_nothing_done() {
+    let coordinator = Coordinator::alone(&[]).await;
+    let begin = |gid: &str, host: &str| {
+        let body = format!(r#"{{"gid":"{gid}","decider":"initiator"}}"#);
+        Message::request("POST", "/v1/transactions", Some(&body)).to(host)
+    };
+    let two = "localhost\r\nhost: evil.example";
+    let strangers = ["evil.example", "evil.example:7780", "localhost.evil.example", "127.0.0.1.evil.example"];
+    for host in strangers.into_iter().chain(["@", "", two]) {
+        let answer = http::call(coordinator.address(), &begin("x27", host)).await.expect("an answer");
+        assert!([400, 401].contains(&answer.status()), "{host}: {}", answer.status());
+    }
+    assert_eq!(coordinator.ask("GET", "/x27", None).await.0, 404, "nothing was stored");
+    for (nth, host) in ["localhost", "LocalHost:1", "127.0.0.1:80", "[::1]:80", "[::1]"].iter().enumerate() {
+        let answer = http::call(coordinator.address(), &begin(&format!("x27/{nth}"), host)).await;
+        assert_eq!(answer.expect("an answer").status(), 201, "{host}");
+    }
 }
 
 #[tokio::test]
