@@ -29,6 +29,8 @@ pub const CONFLICTS: usize = 32;
 pub const UNSTORABLE: u32 = 10;
 /// How long a call waits for a place at its destination before it is put off.
 pub const DESTINATION_WAIT: Duration = Duration::from_secs(1);
+/// The shortest a call is put off because its destination is crowded.
+pub const SHORTEST_PUT_OFF: Duration = Duration::from_millis(50);
 /// The longest a call is put off because its destination is crowded.
 pub const PUT_OFF: Duration = Duration::from_secs(60);
 /// Destinations remembered; idle ones beyond it are forgotten.

@@ -55,6 +55,22 @@ async fn a_hung_destination_delays_only_those_who_call_it() {
 }
 
 #[tokio::test]
+async fn a_crowd_at_a_quick_destination_is_served_as_fast_as_it_answers() {
+    let script = Script::new(async |_: Outgoing| {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        status(200)
+    });
+    let bench = Bench::new(&script);
+    let begun = (0..400).map(async |nth| {
+        let one = format!(r#"{{"gid":"g{nth}","branches":[{{"id":"a","at":"t:a"}}]}}"#);
+        let known = bench.begin(&one).await.unwrap();
+        bench.ends(known).await
+    });
+    let phases = futures_util::future::join_all(begun).await;
+    assert!(phases.iter().all(|phase| *phase == Phase::Confirmed), "{phases:?}");
+}
+
+#[tokio::test]
 async fn a_cancel_waits_for_the_answer_of_the_try_in_flight() {
     let gate = Arc::new(Semaphore::new(0));
     let held = gate.clone();
