@@ -123,6 +123,12 @@ impl Cut<'_> {
         self.build(&mut Rng::with_seed(0), |_, _| Fate::Kept)
     }
 
+    /// The files if nothing made it that was not synced.
+    #[must_use]
+    pub fn as_synced(&self) -> Image {
+        self.build(&mut Rng::with_seed(0), |_, _| Fate::Lost)
+    }
+
     /// The disk from this moment on when only the process died, and a `record` of what the next one did.
     ///
     /// If `forgets`, a sync failed or will: the machine still shows what was written, takes it for written, and

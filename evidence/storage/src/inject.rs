@@ -255,9 +255,10 @@ fn behaved(documented: Documented, run: &Run) -> Result<(), String> {
         (Documented::Refuses, None) => wrong("it refused nothing"),
         (Documented::GoesOn | Documented::Waits, Some(_)) => wrong("it refused a write"),
         (Documented::Waits, None) => {
-            let early =
-                run.history.offers.iter().any(|offer| offer.answer.is_some_and(|(at, _)| at == struck));
-            if early { wrong("it answered before the sync was done") } else { Ok(()) }
+            // What was answered while the sync had not ended must have been durable by an earlier one.
+            let folder = cuts::put(&run.recording.cut(struck).as_synced());
+            let found = check::open(folder.path()).and_then(|log| check::look(&log, &run.history, struck));
+            found.map(drop).map_err(|violation| format!("it answered before the sync was done: {violation}"))
         }
         (Documented::GoesOn | Documented::Fails | Documented::FailsOrGoesOn, _) => Ok(()),
     }
