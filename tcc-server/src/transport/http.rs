@@ -1,8 +1,8 @@
 //! Calls over HTTP: no redirects, no environment proxy, no repeats of what was sent, no decompression, a time-out over
 //! the whole call and a bound on the answer.
 //!
-//! By hyper's own pooled client: what reqwest adds to it are things that must be off here, and they cost a tenth of the
-//! coordinator's work on a transaction (`docs/performance.md`).
+//! By hyper's own pooled client: what reqwest adds to it are things that must be off here, and it reads no more of an
+//! answer at once than it is told to.
 
 use std::collections::HashMap;
 use std::io;
