@@ -35,6 +35,8 @@ pub const SHORTEST_PUT_OFF: Duration = Duration::from_millis(50);
 pub const PUT_OFF: Duration = Duration::from_secs(60);
 /// Destinations remembered; idle ones beyond it are forgotten.
 pub const DESTINATIONS: usize = 10_000;
+/// Endpoints of which is remembered what was read of them.
+pub const TARGETS: usize = 4096;
 
 /// Bytes of a request body: all payloads of a transaction and what surrounds them.
 pub const BODY: usize = 512 * 1024;

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use std::vec;
 
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -80,7 +80,7 @@ impl HttpTransport {
         if let Some(target) = targets.get(endpoint) {
             return target.clone();
         }
-        if targets.len() >= limits::DESTINATIONS {
+        if targets.len() >= limits::TARGETS {
             targets.clear();
         }
         let target = Arc::new(self.read(endpoint));
@@ -197,6 +197,9 @@ fn headers(outgoing: &Outgoing) -> Option<HeaderMap> {
     }
     if call.payload.is_some() {
         headers.insert(CONTENT_TYPE, JSON);
+    } else {
+        // There are servers that refuse a POST whose length is not told (RFC 9110 §8.6).
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     headers.entry(USER_AGENT).or_insert(AGENT);
     Some(headers)

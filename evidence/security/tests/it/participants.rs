@@ -34,6 +34,16 @@ async fn x16_no_answer_is_decompressed() {
     }
 }
 
+/// Some servers refuse a POST that leaves its length open.
+#[tokio::test]
+async fn a_call_without_a_body_says_so() {
+    let (coordinator, participant) = with("empty", || answer(200, "", "")).await;
+    until(&coordinator, "empty", confirmed).await;
+    for asked in participant.asked() {
+        assert_eq!(asked.header("content-length"), ["0"], "{}", asked.head);
+    }
+}
+
 /// Zeros by the gigabyte, however they are wrapped up, take no more room than the 64 KiB that are read.
 #[tokio::test]
 async fn x16_x26_an_answer_without_end_is_cut_off() {
