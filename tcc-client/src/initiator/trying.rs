@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tcc_core::answer::{Answer, Failure, Outlook, Response, Shape, judge};
@@ -127,6 +127,9 @@ impl Trying<'_> {
         }
         if self.branch.payload.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        } else {
+            // There are servers that refuse a POST whose length is not told (RFC 9110 §8.6).
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         Some(headers)
     }

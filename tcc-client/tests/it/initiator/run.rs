@@ -155,6 +155,7 @@ async fn a_try_carries_what_a_guard_needs_and_no_token() {
         ("tcc-operation", "try"),
         ("tcc-attempt", "1"),
         ("x-tenant", "7"),
+        ("content-length", "0"),
         ("traceparent", trace),
     ] {
         assert_eq!(headers[name], value);
