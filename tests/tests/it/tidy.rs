@@ -189,7 +189,7 @@ fn reliability_names_tests_and_commands_that_are_there() {
             assert!(known, "there is no cargo {alias}");
         } else if let Some((file, test)) = name.split_once(".rs::") {
             // A test is a function, a module that a macro makes, or a situation that a campaign counts.
-            let text = read(&format!("{file}.rs"));
+            let text = read(format!("{file}.rs"));
             let named =
                 [format!("fn {test}("), format!("fn {test}<"), format!("({test}:"), format!("{test},\n")];
             assert!(named.iter().any(|named| text.contains(named)), "{file}.rs has no {test}");
