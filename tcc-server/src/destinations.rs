@@ -20,7 +20,7 @@ struct Destination {
     places: Arc<Semaphore>,
     /// Those who wait for a place, each with a driver of its own.
     waiting: AtomicUsize,
-    /// Those who were put off since a place was last free: roughly how many there are to serve.
+    /// Those who were put off and not served since: roughly how many there are to serve.
     put_off: AtomicUsize,
     pace: Mutex<Pace>,
 }
@@ -110,6 +110,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let one_less = |put_off: usize| put_off.checked_sub(1);
+        let _ = self.destination.put_off.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
         let mut pace = self.destination.pace();
         pace.moved = Instant::now();
         pace.held = (pace.held * 7 + self.since.elapsed()) / 8;
