@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tcc_core::contract::row;
 use tcc_core::store::{Filter, Page, Row, Write, Written};
 use tcc_core::{Phase, Store};
 use tcc_server::store::{Batched, SqliteOptions, SqliteStore};
@@ -77,18 +78,8 @@ async fn run(store: &Arc<Batched<SqliteStore>>, committers: usize, time: Duratio
 async fn transact(store: &dyn Store, gid: &str) {
     let now = store.now();
     let lease = Some(Duration::from_secs(60));
-    let mut row = Row {
-        gid: gid.parse().expect("a gid"),
-        document: vec![b'x'; DOCUMENT],
-        phase: Phase::Trying,
-        due_at: Some(now + Duration::from_secs(60)),
-        attention: false,
-        created_at: now,
-        ended_at: None,
-        digest: None,
-        version: 1,
-        tag: 1,
-    };
+    let due_at = Some(now + Duration::from_secs(60));
+    let mut row = Row { due_at, ..row(gid, vec![b'x'; DOCUMENT], now) };
     commit(store, Write { row: row.clone(), replaces: None, claim: lease }).await;
     row = Row { phase: Phase::Confirming, due_at: Some(now), version: 2, tag: 2, ..row };
     commit(store, Write { row: row.clone(), replaces: Some(1), claim: lease }).await;

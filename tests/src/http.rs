@@ -73,10 +73,7 @@ impl Message {
     /// The value of a header.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).find_map(|line| {
-            let (known, value) = line.split_once(':')?;
-            known.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
+        header(&self.head, name)
     }
 
     /// The message as it is sent.
@@ -107,6 +104,15 @@ impl Message {
         from.read_exact(&mut message.body).await?;
         Ok(Some(message))
     }
+}
+
+/// The value of a header in a head: the first line, and the headers.
+#[must_use]
+pub fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (known, value) = line.split_once(':')?;
+        known.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
 }
 
 /// Sends a request on a connection of its own, and returns the answer.

@@ -10,12 +10,13 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 use serde_json::value::RawValue;
 use tcc_client::Call;
 use tcc_core::answer::{Answer, Reply, Response, Shape, judge};
+use tcc_core::contract::row;
 use tcc_core::store::{Row, Store, Write, load};
 use tcc_core::wire::{
     BeginRequest, CancelRequest, ConfirmRequest, Problem, RegisterRequest, TransactionView,
 };
 use tcc_core::{
-    BranchId, Change, Digest, Endpoint, Event, Found, Gid, MemoryStore, Operation, Patience, Phase, Random,
+    BranchId, Change, Digest, Endpoint, Event, Found, Gid, MemoryStore, Operation, Patience, Random,
     Timestamp, Transaction, limits, protocol,
 };
 use tcc_server::transport::{AllowList, HttpTransport, Transport};
@@ -253,18 +254,7 @@ fn records(cases: u32, seed: u64) -> Result<(), String> {
         let now = Timestamp::from_millis(now);
         let store = MemoryStore::new(move || now);
         let gid: Gid = "g".parse().expect("a gid");
-        let row = Row {
-            gid: gid.clone(),
-            document,
-            phase: Phase::Trying,
-            due_at: None,
-            attention: false,
-            created_at: now,
-            ended_at: None,
-            digest: None,
-            version: 1,
-            tag: 1,
-        };
+        let row = Row { due_at: None, ..row(gid.as_str(), document, now) };
         let loaded = runtime.block_on(async {
             let _ = store.commit(vec![Write { row, replaces: None, claim: None }]).await;
             load(&store, &gid).await

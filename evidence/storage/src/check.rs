@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
+use tcc_core::contract::row;
 use tcc_core::store::{Filter, Found, Page, Row, Store, Write, Written, load};
 use tcc_core::{Gid, Phase};
 use tcc_server::store::{SqliteOptions, SqliteStore};
@@ -221,19 +222,7 @@ pub fn go_on(store: &SqliteStore, history: &History, at: usize) -> Result<(), Vi
             offer(store, write, &wanted)?;
         }
     }
-    let now = store.now();
-    let row = Row {
-        gid: "t/afterwards".parse().expect("a gid"),
-        document: b"{}".to_vec(),
-        phase: Phase::Trying,
-        due_at: Some(now),
-        attention: false,
-        created_at: now,
-        ended_at: None,
-        digest: None,
-        version: 1,
-        tag: 1,
-    };
+    let row = row("t/afterwards", b"{}".to_vec(), store.now());
     offer(store, &Write { row, replaces: None, claim: None }, &Written::Won)
 }
 

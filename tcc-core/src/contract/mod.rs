@@ -128,14 +128,17 @@ fn gid(text: &str) -> Gid {
     text.parse().expect("a gid")
 }
 
-/// A transaction that begins now, due in an hour.
-fn begun(store: &dyn Store, id: &str) -> Row {
-    let now = store.now();
+/// The row of a transaction that begins at a moment and is due at once.
+///
+/// # Panics
+/// When the gid is none.
+#[must_use]
+pub fn row(id: &str, document: Vec<u8>, now: Timestamp) -> Row {
     Row {
         gid: gid(id),
-        document: format!("{id} begins").into_bytes(),
+        document,
         phase: Phase::Trying,
-        due_at: Some(now + HOUR),
+        due_at: Some(now),
         attention: false,
         created_at: now,
         ended_at: None,
@@ -143,6 +146,12 @@ fn begun(store: &dyn Store, id: &str) -> Row {
         version: 1,
         tag: 1,
     }
+}
+
+/// A transaction that begins now, due in an hour.
+fn begun(store: &dyn Store, id: &str) -> Row {
+    let now = store.now();
+    Row { due_at: Some(now + HOUR), ..row(id, format!("{id} begins").into_bytes(), now) }
 }
 
 /// A transaction that begins now and is due at a moment.

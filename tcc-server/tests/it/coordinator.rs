@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tcc_core::answer::{Answer, Failure, Response};
-use tcc_core::store::{Refusal, Row, Store, Write};
+use tcc_core::contract::row;
+use tcc_core::store::{Refusal, Store, Write};
 use tcc_core::{Operation, Phase};
 use tcc_server::transport::{Outgoing, Transports};
 use tcc_server::{Begun, Coordinator, Error, Known, Settings, Wait};
-use tokio::sync::Semaphore;
 
-use crate::scripted::{BOUND, Bench, Late, Script, gid, order, request, start, status, until};
+use crate::scripted::{BOUND, Bench, Script, gid, order, request, start, status, until};
 
 #[tokio::test]
 async fn tries_and_confirms_of_independent_branches_are_made_in_parallel() {
@@ -72,17 +72,7 @@ async fn a_crowd_at_a_quick_destination_is_served_as_fast_as_it_answers() {
 
 #[tokio::test]
 async fn a_cancel_waits_for_the_answer_of_the_try_in_flight() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = gate.clone();
-    let script = Script::new(move |outgoing| {
-        let gate = held.clone();
-        async move {
-            if outgoing.call.operation == Operation::Try {
-                gate.acquire().await.unwrap().forget();
-            }
-            status(200)
-        }
-    });
+    let (script, gate) = Script::held(|operation| operation == Operation::Try);
     let bench = Bench::new(&script);
     let known = bench.begin(&order("g")).await.unwrap();
     until("both tries", || script.calls().len() == 2).await;
@@ -99,15 +89,7 @@ async fn a_cancel_waits_for_the_answer_of_the_try_in_flight() {
 
 #[tokio::test]
 async fn nothing_is_called_after_a_write_whose_outcome_is_unknown() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = gate.clone();
-    let script = Script::new(move |_| {
-        let gate = held.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
-            status(200)
-        }
-    });
+    let (script, gate) = Script::held(|_| true);
     let bench = Bench::new(&script);
     let known = bench.begin(&order("g")).await.unwrap();
     until("both tries", || script.calls().len() == 2).await;
@@ -125,17 +107,7 @@ async fn nothing_is_called_after_a_write_whose_outcome_is_unknown() {
 
 #[tokio::test]
 async fn a_full_store_acknowledges_nothing_and_goes_on_by_itself_when_there_is_space() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = gate.clone();
-    let script = Script::new(move |outgoing| {
-        let gate = held.clone();
-        async move {
-            if outgoing.call.operation == Operation::Try {
-                gate.acquire().await.unwrap().forget();
-            }
-            status(200)
-        }
-    });
+    let (script, gate) = Script::held(|operation| operation == Operation::Try);
     let bench = Bench::new(&script);
     let known = bench.begin(&order("g")).await.unwrap();
     until("both tries", || script.calls().len() == 2).await;
@@ -282,19 +254,7 @@ async fn a_404_on_confirm_calls_for_a_human_at_once_and_is_retried() {
 async fn a_document_that_cannot_be_read_holds_up_nobody() {
     let script = Script::new(async |_: Outgoing| status(200));
     let bench = Bench::new(&script);
-    let now = bench.store.now();
-    let row = Row {
-        gid: gid("poison"),
-        document: b"{\"v\":99}".to_vec(),
-        phase: Phase::Trying,
-        due_at: Some(now),
-        attention: false,
-        created_at: now,
-        ended_at: None,
-        digest: None,
-        version: 1,
-        tag: 1,
-    };
+    let row = row("poison", b"{\"v\":99}".to_vec(), bench.store.now());
     bench.store.commit(vec![Write { row, replaces: None, claim: None }]).await.unwrap();
     let known = bench.begin(&order("g")).await.unwrap();
     assert_eq!(bench.ends(known).await, Phase::Confirmed);
@@ -304,15 +264,7 @@ async fn a_document_that_cannot_be_read_holds_up_nobody() {
 
 #[tokio::test]
 async fn a_drain_waits_for_the_calls_in_flight_and_makes_no_new_ones() {
-    let gate = Arc::new(Semaphore::new(0));
-    let held = gate.clone();
-    let script = Script::new(move |_| {
-        let gate = held.clone();
-        async move {
-            gate.acquire().await.unwrap().forget();
-            status(200)
-        }
-    });
+    let (script, gate) = Script::held(|_| true);
     let mut bench = Bench::new(&script);
     bench.begin(&order("g")).await.unwrap();
     until("both tries", || script.calls().len() == 2).await;
@@ -346,13 +298,9 @@ async fn a_wait_ends_when_the_process_is_told_to_stop_and_tells_how_it_stands() 
 async fn a_writer_that_learns_late_of_its_save_does_not_try_what_was_cancelled_since() {
     let script = Script::new(async |_: Outgoing| status(200));
     let bench = Bench::new(&script);
-    let late = Arc::new(Late {
-        inner: bench.store.clone(),
-        hold: AtomicBool::new(true),
-        release: Semaphore::new(0),
-    });
+    bench.store.late.store(true, Ordering::SeqCst);
     let coordinator =
-        Coordinator::new(late.clone(), Transports::new().with(script.clone()), Settings::default());
+        Coordinator::new(bench.store.clone(), Transports::new().with(script.clone()), Settings::default());
     let beginning = tokio::spawn({
         let coordinator = coordinator.clone();
         async move { coordinator.begin(request(&order("g"))).await }
@@ -365,7 +313,7 @@ async fn a_writer_that_learns_late_of_its_save_does_not_try_what_was_cancelled_s
     let cancelled = coordinator.cancel(&gid("g"), "changed my mind".into()).await.unwrap();
     let ended = coordinator.wait(cancelled, Wait::End, BOUND).await;
     assert_eq!(ended.phase(), Phase::Cancelled);
-    late.release.add_permits(1);
+    bench.store.told.add_permits(1);
     beginning.await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(script.count("try stock") + script.count("try money"), 0, "{:?}", script.calls());

@@ -10,7 +10,7 @@ use tcc_core::store::{
     Written,
 };
 use tcc_core::wire::BeginRequest;
-use tcc_core::{Begin, Endpoint, Gid, MemoryStore, Phase, Timestamp};
+use tcc_core::{Begin, Endpoint, Gid, MemoryStore, Operation, Phase, Timestamp};
 use tcc_server::transport::{Outgoing, Transport, Transports};
 use tcc_server::{Begun, Coordinator, Error, Known, Scheduler, Settings, Wait};
 use tokio::sync::Semaphore;
@@ -30,6 +30,22 @@ impl Script {
         answer: impl Fn(Outgoing) -> F + Send + Sync + 'static,
     ) -> Self {
         Self { answers: Arc::new(move |outgoing| Box::pin(answer(outgoing))), calls: Arc::default() }
+    }
+
+    /// Participants that agree to everything, some calls only once they are let: each takes a permit.
+    pub(crate) fn held(is: impl Fn(Operation) -> bool + Send + Sync + 'static) -> (Self, Arc<Semaphore>) {
+        let gate = Arc::new(Semaphore::new(0));
+        let held = gate.clone();
+        let script = Self::new(move |outgoing| {
+            let gate = is(outgoing.call.operation).then(|| held.clone());
+            async move {
+                if let Some(gate) = gate {
+                    gate.acquire().await.unwrap().forget();
+                }
+                status(200)
+            }
+        });
+        (script, gate)
     }
 
     pub(crate) fn calls(&self) -> Vec<String> {
@@ -72,6 +88,9 @@ pub(crate) struct Faulty {
     pub(crate) inner: MemoryStore,
     pub(crate) full: AtomicBool,
     pub(crate) unclear: AtomicBool,
+    /// The next commit is told of late: the row is there, and its writer learns of it with a permit.
+    pub(crate) late: AtomicBool,
+    pub(crate) told: Semaphore,
 }
 
 impl Store for Faulty {
@@ -84,7 +103,14 @@ impl Store for Faulty {
                 async move { Ok(batch.iter().map(|_| Written::Refused(Refusal::Full)).collect()) },
             );
         }
-        self.inner.commit(batch)
+        let late = self.late.swap(false, Ordering::SeqCst);
+        Box::pin(async move {
+            let written = self.inner.commit(batch).await;
+            if late {
+                self.told.acquire().await.unwrap().forget();
+            }
+            written
+        })
     }
 
     fn load<'a>(&'a self, gid: &'a Gid) -> BoxFuture<'a, Result<Option<Row>, Unavailable>> {
@@ -134,7 +160,8 @@ impl Bench {
             Timestamp::from_millis(1_000_000_000_000 + passed + read.load(Ordering::SeqCst))
         };
         let inner = MemoryStore::new(clock);
-        let store = Arc::new(Faulty { inner, full: AtomicBool::new(false), unclear: AtomicBool::new(false) });
+        let [full, unclear, late] = [(); 3].map(|()| AtomicBool::new(false));
+        let store = Arc::new(Faulty { inner, full, unclear, late, told: Semaphore::new(0) });
         let (coordinator, scheduler) = start(&store, script);
         Self { store, ahead, coordinator, scheduler: Some(scheduler) }
     }
@@ -184,54 +211,5 @@ pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     while !holds() {
         assert!(Instant::now() < bound, "{what} did not come");
         tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// A store whose commits are told of late: the row is there, and its writer does not know yet.
-pub(crate) struct Late {
-    pub(crate) inner: Arc<Faulty>,
-    pub(crate) hold: AtomicBool,
-    pub(crate) release: Semaphore,
-}
-
-impl Store for Late {
-    fn commit(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<Vec<Written>, Unknown>> {
-        let held = self.hold.swap(false, Ordering::SeqCst);
-        Box::pin(async move {
-            let written = self.inner.commit(batch).await;
-            if held {
-                self.release.acquire().await.unwrap().forget();
-            }
-            written
-        })
-    }
-
-    fn load<'a>(&'a self, gid: &'a Gid) -> BoxFuture<'a, Result<Option<Row>, Unavailable>> {
-        self.inner.load(gid)
-    }
-
-    fn list<'a>(&'a self, filter: &'a Filter, page: Page) -> BoxFuture<'a, Result<Listing, Unavailable>> {
-        self.inner.list(filter, page)
-    }
-
-    fn claim(&self, lease: Duration, limit: usize) -> BoxFuture<'_, Result<Claimed, Unavailable>> {
-        self.inner.claim(lease, limit)
-    }
-
-    fn counts(&self) -> BoxFuture<'_, Result<Counts, Unavailable>> {
-        self.inner.counts()
-    }
-
-    fn purge(
-        &self,
-        ended: Timestamp,
-        forget: Timestamp,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<usize, Unavailable>> {
-        self.inner.purge(ended, forget, limit)
-    }
-
-    fn now(&self) -> Timestamp {
-        self.inner.now()
     }
 }

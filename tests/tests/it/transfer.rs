@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tcc_client::{Branch, Client, Decision, Retry, RunError, Stop, Submission, Wait, new_gid};
+use tokio::task::JoinSet;
 
 use crate::bank::Bank;
 use crate::world::{AMOUNT, LONG, World};
@@ -204,5 +205,37 @@ impl Initiator {
             Err(RunError::Decided(phase)) => phase.decision().expect("it is decided"),
             Err(error) => panic!("it was not found out: {error:?}"),
         }
+    }
+}
+
+/// Many transfers of both styles, every third to be cancelled, begun one shortly after the other.
+pub(crate) fn load(
+    world: &World,
+    many: u32,
+    apart: Duration,
+    each: impl Fn(Transfer) -> Transfer,
+) -> (Vec<Transfer>, JoinSet<()>) {
+    let transfers: Vec<Transfer> = (0..many)
+        .map(|nth| {
+            let transfer = Transfer::new(if nth % 2 == 0 { ByTheCoordinator } else { ByTheInitiator });
+            each(if nth % 3 == 0 { transfer.refused() } else { transfer })
+        })
+        .collect();
+    let mut running = JoinSet::new();
+    for (transfer, nth) in transfers.iter().zip(0..) {
+        let initiator = transfer.initiator(world);
+        running.spawn(async move {
+            tokio::time::sleep(apart * nth).await;
+            initiator.run().await;
+        });
+    }
+    (transfers, running)
+}
+
+/// Each of that load has ended as it should.
+pub(crate) async fn all_ended(world: &World, transfers: &[Transfer]) {
+    for (transfer, nth) in transfers.iter().zip(0..) {
+        let decision = if nth % 3 == 0 { Decision::Cancel } else { Decision::Confirm };
+        transfer.ended(world, decision).await;
     }
 }

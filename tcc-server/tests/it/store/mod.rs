@@ -7,24 +7,13 @@ mod full_disk;
 mod process;
 mod trouble;
 
-use tcc_core::store::{Row, Write, Written};
-use tcc_core::{Phase, Store};
+use tcc_core::Store;
+use tcc_core::contract::row;
+use tcc_core::store::{Write, Written};
 
 /// An insert of a transaction that begins now.
 fn insert(store: &dyn Store, gid: &str, document: usize) -> Write {
-    let now = store.now();
-    let row = Row {
-        gid: gid.parse().expect("a gid"),
-        document: vec![b'x'; document],
-        phase: Phase::Trying,
-        due_at: Some(now),
-        attention: false,
-        created_at: now,
-        ended_at: None,
-        digest: None,
-        version: 1,
-        tag: 1,
-    };
+    let row = row(gid, vec![b'x'; document], store.now());
     Write { row, replaces: None, claim: None }
 }
 

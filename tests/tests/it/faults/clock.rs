@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use tcc_client::Decision::{Cancel, Confirm};
+use tcc_client::Decision::Confirm;
 use tcc_tests::skipped;
 use tempfile::TempDir;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::transfer::{ByTheCoordinator, ByTheInitiator, Transfer};
+use crate::transfer::{ByTheCoordinator, ByTheInitiator, Transfer, all_ended, load};
 use crate::world::{World, eventually};
 
 /// A clock that a test sets, for a process that is started through it.
@@ -128,22 +127,8 @@ async fn f14_two_hours_back_while_it_runs_nothing_ends_after_its_time() {
 async fn f14_jumps_again_and_again_change_no_transfer() {
     let Some(clock) = Clock::new() else { return };
     let world = clock.world(&[]).await;
-    let transfers: Vec<Transfer> = (0..30)
-        .map(|nth| {
-            let transfer =
-                Transfer::new(if nth % 2 == 0 { ByTheCoordinator } else { ByTheInitiator }).patient();
-            if nth % 3 == 0 { transfer.refused() } else { transfer }
-        })
-        .collect();
-    let mut running = JoinSet::new();
-    for (transfer, nth) in transfers.iter().zip(0..) {
-        let initiator = transfer.initiator(&world);
-        running.spawn(async move {
-            // Spread over the jumps.
-            sleep(Duration::from_millis(30 * nth)).await;
-            initiator.run().await
-        });
-    }
+    let apart = Duration::from_millis(30);
+    let (transfers, mut running) = load(&world, 30, apart, Transfer::patient);
     let offsets = ["+3d", "-2h", "+5m", "-5m", "+400d", "-300d"];
     let mut next = offsets.iter().cycle();
     while !running.is_empty() {
@@ -151,9 +136,7 @@ async fn f14_jumps_again_and_again_change_no_transfer() {
         sleep(Duration::from_millis(15)).await;
         while running.try_join_next().is_some() {}
     }
-    for (transfer, nth) in transfers.iter().zip(0..) {
-        transfer.ended(&world, if nth % 3 == 0 { Cancel } else { Confirm }).await;
-    }
+    all_ended(&world, &transfers).await;
     is_at_rest(&world).await;
 }
 

@@ -8,42 +8,18 @@ use serde_json::json;
 use tcc_client::Decision::{Cancel, Confirm};
 use tcc_tests::{Fault, Times};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::transfer::{ByTheCoordinator, ByTheInitiator, Transfer};
+use crate::transfer::{ByTheCoordinator, Transfer, all_ended, load};
 use crate::world::{LONG, World, eventually};
 
-/// Many transfers of both styles, every third to be cancelled, begun one shortly after the other.
-fn load(world: &World, many: u32) -> (Vec<Transfer>, JoinSet<()>) {
-    let transfers: Vec<Transfer> = (0..many)
-        .map(|nth| {
-            let transfer =
-                Transfer::new(if nth % 2 == 0 { ByTheCoordinator } else { ByTheInitiator }).patient();
-            if nth % 3 == 0 { transfer.refused() } else { transfer }
-        })
-        .collect();
-    let mut running = JoinSet::new();
-    for (transfer, nth) in transfers.iter().zip(0..) {
-        let initiator = transfer.initiator(world);
-        running.spawn(async move {
-            sleep(Duration::from_millis(15) * nth).await;
-            initiator.run().await;
-        });
-    }
-    (transfers, running)
-}
-
-async fn all_ended(world: &World, transfers: &[Transfer]) {
-    for (transfer, nth) in transfers.iter().zip(0..) {
-        transfer.ended(world, if nth % 3 == 0 { Cancel } else { Confirm }).await;
-    }
-}
+/// How far apart the transfers of a load begin.
+const APART: Duration = Duration::from_millis(15);
 
 #[tokio::test]
 async fn f15_a_coordinator_that_stood_still_goes_on_where_it_was() {
     let world = World::new().await;
-    let (transfers, running) = load(&world, 30);
+    let (transfers, running) = load(&world, 30, APART, Transfer::patient);
     for _ in 0..3 {
         sleep(Duration::from_millis(100)).await;
         world.coordinator.signal("STOP").await;
@@ -94,7 +70,7 @@ async fn f15_a_confirm_that_waits_past_the_deadline_is_told_the_deadlines_decisi
 #[tokio::test]
 async fn f40_told_to_end_under_load_it_ends_in_good_order_and_the_next_start_goes_on() {
     let mut world = World::new().await;
-    let (transfers, running) = load(&world, 40);
+    let (transfers, running) = load(&world, 40, APART, Transfer::patient);
     for _ in 0..2 {
         sleep(Duration::from_millis(250)).await;
         let status = world.coordinator.terminate().await;
@@ -135,7 +111,7 @@ async fn f40_told_to_end_twice_it_still_waits_for_its_calls() {
 async fn f11_without_files_left_it_sheds_load_and_loses_nothing() {
     let mut world = World::through(&["sh", "-c", "ulimit -n 40; exec \"$@\"", "sh"], &[]).await;
     let before = world.coordinator.id();
-    let (transfers, running) = load(&world, 60);
+    let (transfers, running) = load(&world, 60, APART, Transfer::patient);
     sleep(Duration::from_millis(200)).await;
     // The kernel takes connections for it that it has no files for.
     let idle = join_all((0..60).map(|_| TcpStream::connect(world.coordinator.address()))).await;
