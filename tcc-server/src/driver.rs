@@ -150,9 +150,10 @@ impl Driver {
 
     /// Makes a call, unless the branch is being called or there was no place for it.
     fn call(&mut self, call: Call) {
-        let no_place =
-            !self.no_place.is_empty() && self.no_place.contains_key(&(call.branch.clone(), call.operation));
-        if no_place || !self.coordinator.acts() || !self.in_flight.insert(call.branch.clone()) {
+        if !self.no_place.is_empty() && self.no_place.contains_key(&(call.branch.clone(), call.operation)) {
+            return;
+        }
+        if !self.coordinator.acts() || !self.in_flight.insert(call.branch.clone()) {
             return;
         }
         let coordinator = self.coordinator.clone();

@@ -99,11 +99,12 @@ async fn release(coordinator: &Arc<Coordinator>) -> Result<Option<usize>, Unavai
     for destination in store.parked_at(limits::DESTINATIONS).await? {
         let released = released.get_or_insert(0);
         let room = coordinator.destinations.room(&destination).min(room(coordinator));
-        if room > 0 && coordinator.acts() {
-            let claimed = claim_parked(store, &destination, limits::LEASE, room).await?;
-            *released += claimed.len();
-            drive(coordinator, claimed);
+        if room == 0 || !coordinator.acts() {
+            continue;
         }
+        let claimed = claim_parked(store, &destination, limits::LEASE, room).await?;
+        *released += claimed.len();
+        drive(coordinator, claimed);
     }
     Ok(released)
 }

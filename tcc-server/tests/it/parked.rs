@@ -10,7 +10,8 @@ use tcc_core::{Operation, Phase};
 use tcc_server::limits;
 use tcc_server::transport::Outgoing;
 
-use crate::scripted::{BOUND, Bench, Script, gid, start, status};
+use crate::scripted::{BOUND, Bench, Script, gid, start, status, until};
+use tokio::sync::Semaphore;
 
 /// Participants of which some are down, and how many calls are being made to those.
 #[derive(Clone, Default)]
@@ -200,4 +201,41 @@ async fn one_that_is_parked_can_be_cancelled() {
     fate.stock_is_down.store(false, Ordering::SeqCst);
     assert_eq!(bench.ends(known).await, Phase::Cancelled);
     all_end(&bench, orders().filter(|gid| gid != "order/7"), Phase::Confirmed).await;
+}
+
+/// Its row can be claimed as soon as it stands in the store, which its driver may learn later than others.
+#[tokio::test]
+async fn who_is_claimed_while_its_driver_leaves_is_driven() {
+    let money = Arc::new(Semaphore::new(0));
+    let (fate, script) = (Fate::default(), money.clone());
+    let stock_is_down = fate.stock_is_down.clone();
+    stock_is_down.store(true, Ordering::SeqCst);
+    let script = Script::new(move |outgoing: Outgoing| {
+        let (down, money) = (stock_is_down.clone(), script.clone());
+        async move {
+            if outgoing.call.endpoint.as_str() == "t:money/try" {
+                money.acquire().await.unwrap().forget();
+            } else if down.load(Ordering::SeqCst) {
+                return Answer::None(Failure::Connect);
+            }
+            status(200)
+        }
+    });
+    let bench = Bench::new(&script);
+    for i in 0..20 {
+        let stock = format!(r#"{{"gid":"stock/{i}","branches":[{{"id":"stock","at":"t:stock"}}]}}"#);
+        bench.begin(&stock).await.unwrap();
+    }
+    until_parked(&bench, ["stock/19".to_owned()]).await;
+    let known = bench.begin(&order("g")).await.unwrap();
+    until("the try of money", || script.count("try money") == 1).await;
+    bench.store.late.store(true, Ordering::SeqCst);
+    money.add_permits(1);
+    until_parked(&bench, ["g".to_owned()]).await;
+    fate.stock_is_down.store(false, Ordering::SeqCst);
+    // Nobody else is left at the stock, so "g" is claimed by now.
+    all_end(&bench, (0..20).map(|i| format!("stock/{i}")), Phase::Confirmed).await;
+    tokio::time::sleep(limits::RELEASE * 4).await;
+    bench.store.told.add_permits(1);
+    assert_eq!(bench.ends(known).await, Phase::Confirmed);
 }
