@@ -172,6 +172,9 @@ impl Store for SimStore {
                 return Ok(Vec::new());
             }
             let claimed = self.life.world.disk.inner.claim_parked(destination, lease, limit).await;
+            if claimed.as_ref().is_ok_and(|claimed| !claimed.is_empty()) {
+                self.life.world.saw(Rare::Parked);
+            }
             self.life.gate().await;
             claimed
         })
