@@ -88,6 +88,8 @@ pub const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 pub const STORE_JOBS: usize = 1024;
 /// Reads that wait for an SQLite reader.
 pub const STORE_READS: usize = 1024;
+/// Rows of which the SQLite writer remembers what it wrote: all that are driven, and as many again.
+pub const RECENT: usize = 2 * DRIVERS;
 /// Rows that one page of a list looks at where no index leads to those it asks for.
 pub const LIST_SCAN: i64 = 20_000;
 /// Rows purged in one SQLite transaction: commits wait for it.

@@ -53,7 +53,11 @@ async fn commit_all<S: Store>(inner: Arc<S>, mut queue: mpsc::Receiver<Waiting>)
         let first = match left_over.take() {
             Some(first) => first,
             None => match queue.recv().await {
-                Some(first) => first,
+                Some(first) => {
+                    // Whoever can run now may have something to commit as well.
+                    tokio::task::yield_now().await;
+                    first
+                }
                 None => return,
             },
         };

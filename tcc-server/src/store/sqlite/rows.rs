@@ -1,10 +1,14 @@
 //! One row in SQL: what stands there, and a write to it.
 
+use std::collections::HashMap;
+
+use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
+use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tcc_core::store::{BoxError, Refusal, Row, Write};
 use tcc_core::{BadId, Digest, Gid, Phase, Timestamp};
 
-use rusqlite::types::Type;
+use crate::limits;
 
 /// A write and what became of it inside a transaction that is not committed yet.
 pub(super) enum Outcome {
@@ -72,37 +76,69 @@ pub(super) fn written_at(connection: &Connection) -> rusqlite::Result<Timestamp>
 ///
 /// # Errors
 /// When the transaction cannot go on.
-pub(super) fn write(connection: &Connection, write: &Write, tally: &mut Tally) -> rusqlite::Result<Outcome> {
-    let (row, phase) = (&write.row, number(write.row.phase));
+pub(super) fn write(
+    connection: &Connection,
+    write: &Write,
+    recent: &mut Recent,
+    tally: &mut Tally,
+) -> rusqlite::Result<Outcome> {
+    let row = &write.row;
+    let version = |held: &Option<Held>| held.as_ref().map(|held| held.version.cast_unsigned());
+    // What was written lately need not be looked up: a write that misses changes nothing.
+    let held = recent.get(&row.gid);
+    if version(&held) == write.replaces
+        && let Some(outcome) = put(connection, held, row, recent, tally)?
+    {
+        return Ok(outcome);
+    }
     let held = Held::load(connection, &row.gid)?;
     if held.as_ref().is_some_and(|held| held.is(row)) {
         return Ok(Outcome::Again);
     }
-    if held.as_ref().map(|held| held.version.cast_unsigned()) != write.replaces {
+    if version(&held) != write.replaces {
         return Ok(Outcome::Lost);
     }
-    let (sql, key): (_, &dyn rusqlite::ToSql) = match &held {
-        None => (INSERT, &row.gid.as_str()),
-        Some(held) => (REPLACE, &held.id),
+    Ok(put(connection, held, row, recent, tally)?.unwrap_or(Outcome::Lost))
+}
+
+/// Inserts a row, or puts it in the place of what is held. `None` if something else is there.
+fn put(
+    connection: &Connection,
+    held: Option<Held>,
+    row: &Row,
+    recent: &mut Recent,
+    tally: &mut Tally,
+) -> rusqlite::Result<Option<Outcome>> {
+    let phase = number(row.phase);
+    let (sql, key, values): (_, &dyn rusqlite::ToSql, _) = match &held {
+        None => (INSERT, &row.gid.as_str(), 11),
+        Some(held) => (REPLACE, &held.id, 12),
     };
-    let changed = connection.prepare_cached(sql)?.execute(params![
-        key,
-        row.version.cast_signed(),
-        row.tag.cast_signed(),
-        index(phase),
-        row.attention,
-        row.due_at.map(Timestamp::as_millis),
-        row.created_at.as_millis(),
-        row.ended_at.map(Timestamp::as_millis),
-        row.digest.as_ref().map(|digest| &digest.0),
-        row.document,
-        row.parked,
-    ]);
+    let changed = connection.prepare_cached(sql)?.execute(
+        &params![
+            key,
+            row.version.cast_signed(),
+            row.tag.cast_signed(),
+            index(phase),
+            row.attention,
+            row.due_at.map(Timestamp::as_millis),
+            row.created_at.as_millis(),
+            row.ended_at.map(Timestamp::as_millis),
+            row.digest.as_ref().map(|digest| &digest.0),
+            row.document,
+            row.parked,
+            held.map(|held| held.version),
+        ][..values],
+    );
     match changed {
-        Ok(_) => {}
+        Ok(1) => {}
+        Ok(_) => return Ok(None),
         // SQLite undoes a statement that breaks a rule, and that statement alone.
         Err(error) if of_the_row(&error) && !connection.is_autocommit() => {
-            return Ok(Outcome::Refused(Refusal::Unstorable(error.to_string())));
+            let taken =
+                error.sqlite_error().map(|error| error.extended_code) == Some(SQLITE_CONSTRAINT_UNIQUE);
+            let refused = Outcome::Refused(Refusal::Unstorable(error.to_string()));
+            return Ok((!taken).then_some(refused));
         }
         Err(error) => return Err(error),
     }
@@ -110,7 +146,9 @@ pub(super) fn write(connection: &Connection, write: &Write, tally: &mut Tally) -
         tally.remove(held.phase, held.attention);
     }
     tally.add(phase, row.attention);
-    Ok(Outcome::Changed(held.map_or_else(|| connection.last_insert_rowid(), |held| held.id)))
+    let id = held.map_or_else(|| connection.last_insert_rowid(), |held| held.id);
+    recent.note(row, id);
+    Ok(Some(Outcome::Changed(id)))
 }
 
 const INSERT: &str = "INSERT INTO transactions \
@@ -119,9 +157,10 @@ const INSERT: &str = "INSERT INTO transactions \
 
 const REPLACE: &str = "UPDATE transactions SET \
     version = ?2, tag = ?3, phase = ?4, attention = ?5, due_at = ?6, created_at = ?7, ended_at = ?8, digest = ?9, \
-    document = ?10, parked = ?11 WHERE id = ?1";
+    document = ?10, parked = ?11 WHERE id = ?1 AND version = ?12";
 
 /// What a write finds.
+#[derive(Clone, Copy)]
 pub(super) struct Held {
     id: i64,
     version: i64,
@@ -148,6 +187,36 @@ impl Held {
 
     pub(super) fn is(&self, row: &Row) -> bool {
         (self.version.cast_unsigned(), self.tag.cast_unsigned()) == (row.version, row.tag)
+    }
+}
+
+/// What was written lately and has not ended, as it stands in the file or in the open transaction: most writes are to
+/// such rows. Whoever rolls back forgets it.
+#[derive(Default)]
+pub(super) struct Recent {
+    rows: HashMap<Gid, Held>,
+}
+
+impl Recent {
+    fn get(&self, gid: &Gid) -> Option<Held> {
+        self.rows.get(gid).copied()
+    }
+
+    fn note(&mut self, row: &Row, id: i64) {
+        if row.ended_at.is_some() {
+            self.rows.remove(&row.gid);
+            return;
+        }
+        if self.rows.len() >= limits::RECENT {
+            self.rows.clear();
+        }
+        let (version, tag) = (row.version.cast_signed(), row.tag.cast_signed());
+        let held = Held { id, version, tag, phase: number(row.phase), attention: row.attention };
+        self.rows.insert(row.gid.clone(), held);
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.rows.clear();
     }
 }
 

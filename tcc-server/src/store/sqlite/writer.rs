@@ -9,7 +9,7 @@ use tcc_core::store::{Refusal, Unavailable, Unknown, Write, Written};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::claims::Claims;
-use super::rows::{self, Held, Outcome, Tally, index};
+use super::rows::{self, Held, Outcome, Recent, Tally, index};
 use super::wal::Wal;
 use super::{Clock, Counters, Failure, SqliteOptions};
 
@@ -39,6 +39,7 @@ pub(super) struct Writer {
     counters: Arc<Counters>,
     failed: watch::Sender<Option<Failure>>,
     tally: Tally,
+    recent: Recent,
     wal: Wal,
 }
 
@@ -53,7 +54,17 @@ impl Writer {
     ) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(32);
         let tally = Tally::load(&connection)?;
-        Ok(Self { connection, options, clock, claims, counters, failed, tally, wal: Wal::default() })
+        Ok(Self {
+            connection,
+            options,
+            clock,
+            claims,
+            counters,
+            failed,
+            tally,
+            recent: Recent::default(),
+            wal: Wal::default(),
+        })
     }
 
     /// Works until the store is dropped, then empties the WAL.
@@ -99,8 +110,10 @@ impl Writer {
         let mut outcomes = Vec::with_capacity(batch.len());
         match self.transact(batch, &mut outcomes) {
             Ok(()) => Ok(outcomes.into_iter().map(Written::from).collect()),
-            Err(error) if is_full(&error) => self.full(batch, &outcomes, error),
-            Err(error) => Err(error),
+            Err(error) => {
+                self.recent.forget();
+                if is_full(&error) { self.full(batch, &outcomes, error) } else { Err(error) }
+            }
         }
     }
 
@@ -108,7 +121,7 @@ impl Writer {
         let mut tally = self.tally;
         self.sql("BEGIN IMMEDIATE")?;
         for write in batch {
-            outcomes.push(rows::write(&self.connection, write, &mut tally)?);
+            outcomes.push(rows::write(&self.connection, write, &mut self.recent, &mut tally)?);
         }
         let changed = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Changed(_))).count();
         if changed == 0 {
