@@ -137,9 +137,10 @@ impl Progress {
     /// Puts the next call off, because its destination has no place for it.
     pub(crate) fn defer(&mut self, until: Timestamp, age: Age) -> Ladder {
         self.due = Some(until);
+        self.seen.get_or_insert_with(|| "not called yet: its destination takes no more calls".to_owned());
         if self.attention.is_none() && age.is_beyond_patience() {
             let age = age.length.as_secs();
-            self.attention = Some(format!("not called after {age} s: its destination has no place free"));
+            self.attention = Some(format!("not called after {age} s: its destination takes no more calls"));
             return Ladder::NeedsAttention;
         }
         Ladder::Goes

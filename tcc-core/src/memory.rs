@@ -32,6 +32,8 @@ struct Rows {
     by_gid: HashMap<Gid, u64>,
     /// What has not ended, the longest due first.
     due: BTreeSet<(Timestamp, u64)>,
+    /// What of that is parked, by destination.
+    parked: BTreeMap<String, BTreeSet<(Timestamp, u64)>>,
     inserted: u64,
 }
 
@@ -80,6 +82,22 @@ impl Store for MemoryStore {
         })
     }
 
+    fn claim_parked<'a>(
+        &'a self,
+        destination: &'a str,
+        lease: Duration,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, Unavailable>> {
+        Box::pin(async move {
+            let now = self.now();
+            Ok(self.rows().claim_parked(destination, now, now + lease, limit))
+        })
+    }
+
+    fn parked_at(&self, limit: usize) -> BoxFuture<'_, Result<Vec<String>, Unavailable>> {
+        Box::pin(async move { Ok(self.rows().parked.keys().take(limit).cloned().collect()) })
+    }
+
     fn counts(&self) -> BoxFuture<'_, Result<Counts, Unavailable>> {
         Box::pin(async move { Ok(self.rows().counts()) })
     }
@@ -116,11 +134,24 @@ impl Rows {
             self.inserted += 1;
             self.inserted
         });
-        if let Some(due_at) = held.and_then(|held| held.due_at) {
+        if let Some(held) = held
+            && let Some(due_at) = held.due_at
+        {
             self.due.remove(&(due_at, order));
+            if let Some(destination) = &held.parked
+                && let Some(parked) = self.parked.get_mut(destination)
+            {
+                parked.remove(&(due_at, order));
+                if parked.is_empty() {
+                    self.parked.remove(destination);
+                }
+            }
         }
         if let Some(due_at) = row.due_at {
             self.due.insert((due_at, order));
+            if let Some(destination) = &row.parked {
+                self.parked.entry(destination.clone()).or_default().insert((due_at, order));
+            }
         }
         self.by_gid.insert(row.gid.clone(), order);
         self.by_order.insert(order, Kept { row, claimed_until: claim.map(|lease| now + lease) });
@@ -154,6 +185,27 @@ impl Rows {
                 free_at = until;
             }
             claimed.next = Some(claimed.next.map_or(free_at, |next| next.min(free_at)));
+        }
+        claimed
+    }
+
+    fn claim_parked(
+        &mut self,
+        destination: &str,
+        now: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Vec<Row> {
+        let mut claimed = Vec::new();
+        for (_, order) in self.parked.get(destination).into_iter().flatten() {
+            if claimed.len() == limit {
+                break;
+            }
+            let Some(kept) = self.by_order.get_mut(order) else { continue };
+            if kept.claimed_until.is_none_or(|until| until <= now) {
+                kept.claimed_until = Some(until);
+                claimed.push(kept.row.clone());
+            }
         }
         claimed
     }
@@ -207,6 +259,8 @@ fn storable(row: &Row) -> Result<(), Refusal> {
         "its phase and the moment it ended contradict each other"
     } else if row.phase.ended() == row.due_at.is_some() {
         "its phase and the moment it is due contradict each other"
+    } else if row.phase.ended() && row.parked.is_some() {
+        "its phase and that it is parked contradict each other"
     } else {
         return Ok(());
     };

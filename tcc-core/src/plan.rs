@@ -36,6 +36,8 @@ pub struct Call {
     pub begun: Timestamp,
     /// How its answer is judged.
     pub shape: Shape,
+    /// Whether the branch is given up after so many calls. Then each counts, and none may be left out.
+    pub gives_up: bool,
 }
 
 /// What is to be done next.
@@ -79,19 +81,55 @@ impl Transaction {
         self.moments().min()
     }
 
+    /// The calls it waits for, due or not: the branch, or `None` for the check, and what is asked.
+    pub fn awaited(&self) -> impl Iterator<Item = (Option<&BranchId>, Operation)> {
+        let operation = self.operation();
+        let branches = self.branches.iter().filter(|b| b.progress.due.is_some());
+        let check = self.asking.due.map(|_| (None, Operation::Check));
+        branches.map(move |b| (Some(&b.definition.id), operation)).chain(check)
+    }
+
+    /// When somebody has to look at it even if none of those it calls takes calls: at its deadline, and when a human
+    /// has to know.
+    #[must_use]
+    pub fn due_without_calls(&self, now: Timestamp) -> Option<Timestamp> {
+        let calls = || self.progress().filter(|p| p.due.is_some());
+        let impatient = self.since() + self.patience.age;
+        let unknown_to_humans = impatient > now && calls().any(|p| p.attention.is_none());
+        self.expires().into_iter().chain(unknown_to_humans.then_some(impatient)).min()
+    }
+
     /// Every moment at which something is to be done.
     fn moments(&self) -> impl Iterator<Item = Timestamp> + '_ {
-        let deadline = (self.phase == Phase::Trying && self.check.is_none()).then_some(self.deadline);
-        self.branches.iter().map(|b| &b.progress).chain([&self.asking]).filter_map(|p| p.due).chain(deadline)
+        self.progress().filter_map(|p| p.due).chain(self.expires())
+    }
+
+    /// The deadline, where it decides.
+    fn expires(&self) -> Option<Timestamp> {
+        (self.phase == Phase::Trying && self.check.is_none()).then_some(self.deadline)
+    }
+
+    fn progress(&self) -> impl Iterator<Item = &Progress> {
+        self.branches.iter().map(|b| &b.progress).chain([&self.asking])
+    }
+
+    /// What branches are asked to do now.
+    pub(crate) const fn operation(&self) -> Operation {
+        match self.phase.decision() {
+            None => Operation::Try,
+            Some(Decision::Confirm) => Operation::Confirm,
+            Some(Decision::Cancel) => Operation::Cancel,
+        }
     }
 
     /// The call a branch is waiting for.
     fn call(&self, branch: &Branch) -> Option<Call> {
         let definition = &branch.definition;
-        let (operation, endpoint) = match self.phase.decision() {
-            None => (Operation::Try, &definition.try_),
-            Some(Decision::Confirm) => (Operation::Confirm, &definition.confirm),
-            Some(Decision::Cancel) => (Operation::Cancel, &definition.cancel),
+        let operation = self.operation();
+        let endpoint = match operation {
+            Operation::Confirm => &definition.confirm,
+            Operation::Cancel => &definition.cancel,
+            Operation::Try | Operation::Check => &definition.try_,
         };
         let shape = if definition.confirms_only() { Shape::ConfirmsOnly } else { Shape::Other };
         Some(Call {
@@ -106,6 +144,7 @@ impl Transaction {
             traceparent: self.traceparent.clone(),
             begun: self.begun,
             shape,
+            gives_up: definition.retry.ends(),
         })
     }
 
@@ -122,6 +161,7 @@ impl Transaction {
             traceparent: self.traceparent.clone(),
             begun: self.begun,
             shape: Shape::Other,
+            gives_up: false,
         }
     }
 }

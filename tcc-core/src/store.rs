@@ -49,6 +49,25 @@ pub trait Store: Send + Sync + 'static {
     /// When the store cannot be reached now.
     fn claim(&self, lease: Duration, limit: usize) -> BoxFuture<'_, Result<Claimed, Unavailable>>;
 
+    /// Rows parked at a destination that nobody holds a claim on, due or not, the longest due first, and claims them
+    /// for the length of the lease.
+    ///
+    /// # Errors
+    /// When the store cannot be reached now.
+    fn claim_parked<'a>(
+        &'a self,
+        destination: &'a str,
+        lease: Duration,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, Unavailable>>;
+
+    /// Destinations at which rows are parked, at most `limit` of them, in the order of their names. It takes no longer
+    /// for the rows that are parked there.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    fn parked_at(&self, limit: usize) -> BoxFuture<'_, Result<Vec<String>, Unavailable>>;
+
     /// How many there are of what.
     ///
     /// # Errors
@@ -83,6 +102,9 @@ pub struct Row {
     pub phase: Phase,
     /// When somebody has to look at it; `None` once it ended.
     pub due_at: Option<Timestamp>,
+    /// The destination that it waits for, which takes no calls now: until it does, or until `due_at`, a look at the
+    /// row would gain nothing. `None` once it ended.
+    pub parked: Option<String>,
     /// Whether a human should look.
     pub attention: bool,
     /// When it began.
@@ -261,6 +283,8 @@ pub struct Change {
     replaces: Option<u64>,
     /// The phase the store holds; `None` if it holds nothing.
     before: Option<Phase>,
+    /// Where it is parked, and until when.
+    parked: Option<(String, Timestamp)>,
 }
 
 /// What a save makes durable.
@@ -335,14 +359,21 @@ impl Stored {
     /// A change that saves what was noted, or renews or lets go of a claim.
     pub fn into_change(self) -> Change {
         let before = Some(self.transaction.phase());
-        Change { transaction: self.transaction, digest: self.digest, replaces: Some(self.version), before }
+        let (transaction, digest, replaces) = (self.transaction, self.digest, Some(self.version));
+        Change { transaction, digest, replaces, before, parked: None }
     }
 }
 
 impl Change {
     /// A new transaction, to be saved for the first time.
     pub const fn begin(transaction: Transaction, digest: Option<Digest>) -> Self {
-        Self { transaction, digest, replaces: None, before: None }
+        Self { transaction, digest, replaces: None, before: None, parked: None }
+    }
+
+    /// Parks it at a destination that takes no calls, where all it waits for are calls to that destination. It is
+    /// claimed when the destination takes calls again, and at the latest at that moment.
+    pub fn park(self, destination: String, until: Timestamp) -> Self {
+        Self { parked: Some((destination, until)), ..self }
     }
 
     /// The transaction's id.
@@ -384,11 +415,17 @@ impl Change {
     ) -> Result<Stored, SaveError> {
         let version = self.replaces.unwrap_or(0) + 1;
         let transaction = &self.transaction;
+        let due_at = transaction.due();
+        let (parked, due_at) = match (self.parked, due_at) {
+            (Some((destination, until)), Some(_)) => (Some(destination), Some(until)),
+            (_, due_at) => (None, due_at),
+        };
         let row = Row {
             gid: transaction.gid().clone(),
             document: record::encode(transaction),
             phase: transaction.phase(),
-            due_at: transaction.due(),
+            due_at,
+            parked,
             attention: transaction.attention().is_some(),
             created_at: transaction.begun(),
             ended_at: transaction.ended(),
@@ -432,6 +469,19 @@ pub async fn claim(
 ) -> Result<(Vec<Result<Stored, Undecodable>>, Option<Timestamp>), Unavailable> {
     let claimed = store.claim(lease, limit).await?;
     Ok((claimed.rows.iter().map(decode).collect(), claimed.next))
+}
+
+/// Claims transactions that are parked at a destination. One whose document cannot be read takes no other with it.
+///
+/// # Errors
+/// When the store cannot be reached.
+pub async fn claim_parked(
+    store: &dyn Store,
+    destination: &str,
+    lease: Duration,
+    limit: usize,
+) -> Result<Vec<Result<Stored, Undecodable>>, Unavailable> {
+    Ok(store.claim_parked(destination, lease, limit).await?.iter().map(decode).collect())
 }
 
 fn decode(row: &Row) -> Result<Stored, Undecodable> {

@@ -334,12 +334,7 @@ impl Transaction {
         now: Timestamp,
     ) -> Result<Effect, Rejection> {
         let age = self.age(now);
-        let current = match self.phase.decision() {
-            None if id.is_none() => Operation::Check,
-            None => Operation::Try,
-            Some(Decision::Confirm) => Operation::Confirm,
-            Some(Decision::Cancel) => Operation::Cancel,
-        };
+        let current = if id.is_none() { Operation::Check } else { self.operation() };
         let progress = match id {
             None => &mut self.asking,
             Some(id) => {
@@ -410,8 +405,12 @@ impl Transaction {
 
     /// How long the calls of the present phase have been going on.
     fn age(&self, now: Timestamp) -> Age {
-        let since = self.decided.as_ref().map_or(self.begun, |decided| decided.at);
-        Age { patience: self.patience, length: now.since(since), now }
+        Age { patience: self.patience, length: now.since(self.since()), now }
+    }
+
+    /// When the calls of the present phase began.
+    pub(crate) fn since(&self) -> Timestamp {
+        self.decided.as_ref().map_or(self.begun, |decided| decided.at)
     }
 
     /// Ends the transaction if every branch has ended.

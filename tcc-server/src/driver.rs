@@ -1,19 +1,20 @@
 //! Drives one transaction: plan → call → apply, until it has ended or nothing is due for a while.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tcc_core::answer::{Answer, Reply};
 use tcc_core::store::{BoxFuture, Refusal, SaveError, load};
 use tcc_core::{
     Applied, BranchId, Call, Change, Event, Found, Gid, Operation, Plan, Random, Stored, Timestamp, answer,
 };
 
 use crate::coordinator::{Coordinator, chain};
-use crate::destinations::Crowded;
+use crate::destinations::{NoPlace, Took};
 use crate::limits;
 use crate::live::Mailbox;
 use crate::transport::Outgoing;
@@ -29,6 +30,7 @@ pub(crate) fn start(coordinator: &Arc<Coordinator>, stored: Stored) {
             applied: 0,
             calls: FuturesUnordered::new(),
             in_flight: HashSet::new(),
+            no_place: HashMap::new(),
             decided: Arc::default(),
             saved_at: coordinator.now(),
         };
@@ -44,12 +46,21 @@ struct Driver {
     facts: Vec<Event>,
     /// How many of the facts the transaction at hand has in it.
     applied: usize,
-    calls: FuturesUnordered<BoxFuture<'static, Event>>,
+    calls: FuturesUnordered<BoxFuture<'static, Called>>,
     /// The branches being called, `None` for the check: one call at a time each, so that a cancel waits for its try.
     in_flight: HashSet<Option<BranchId>>,
+    /// What was to be called and its destination has no place for it: it is left for when there is one.
+    no_place: HashMap<(Option<BranchId>, Operation), String>,
     /// Whether a decision is known here: a try that still waits for a place is not made any more.
     decided: Arc<AtomicBool>,
     saved_at: Timestamp,
+}
+
+/// What became of a call.
+enum Called {
+    Fact(Event),
+    /// It was not made, for this destination has no place for it.
+    NoPlace(Option<BranchId>, Operation, String),
 }
 
 /// Why a driver stops: the transaction is left to whoever claims it next.
@@ -72,10 +83,12 @@ impl Driver {
                     self.applied = 0;
                 }
             }
-            // Somebody may have changed it while this one was on its way out.
+            self.no_place.clear();
+            // Somebody may have changed it while this one was on its way out; or claimed what this one just left, and
+            // counts on it.
             stored = loop {
                 match coordinator.live.leave(&gid, &mut self.mailbox) {
-                    Some(newer) if newer.version() > last => break newer,
+                    Some(newer) if newer.version() >= last => break newer,
                     Some(_) => {}
                     None => return std::mem::forget(leaving),
                 }
@@ -111,7 +124,14 @@ impl Driver {
             tokio::select! {
                 // Facts first; and one order for all, so that a simulated run can be repeated.
                 biased;
-                Some(event) = self.calls.next() => {
+                Some(called) = self.calls.next() => {
+                    let event = match called {
+                        Called::Fact(event) => event,
+                        Called::NoPlace(branch, operation, destination) => {
+                            self.no_place.insert((branch.clone(), operation), destination);
+                            Event::Deferred { branch, operation, until: self.coordinator.now() }
+                        }
+                    };
                     if let Event::Reply { branch, .. } | Event::Deferred { branch, .. } = &event {
                         self.in_flight.remove(branch);
                     }
@@ -128,8 +148,11 @@ impl Driver {
         }
     }
 
-    /// Makes a call, unless the branch is being called.
+    /// Makes a call, unless the branch is being called or there was no place for it.
     fn call(&mut self, call: Call) {
+        if !self.no_place.is_empty() && self.no_place.contains_key(&(call.branch.clone(), call.operation)) {
+            return;
+        }
         if !self.coordinator.acts() || !self.in_flight.insert(call.branch.clone()) {
             return;
         }
@@ -138,26 +161,33 @@ impl Driver {
         self.calls.push(Box::pin(async move {
             let (branch, operation, shape) = (call.branch.clone(), call.operation, call.shape);
             let destination = coordinator.transports.destination(&call.endpoint);
-            let _place = match coordinator.destinations.place(destination).await {
+            let place = match coordinator.destinations.place(&destination, call.gives_up).await {
                 Ok(place) => place,
-                Err(Crowded { wait }) => {
-                    let until = coordinator.now() + wait.mul_f64(0.5 + fastrand::f64());
-                    return Event::Deferred { branch, operation, until };
+                Err(NoPlace { shut: true }) if call.gives_up => {
+                    let until = coordinator.now() + limits::PUT_OFF.mul_f64(0.5 + fastrand::f64());
+                    return Called::Fact(Event::Deferred { branch, operation, until });
                 }
+                Err(NoPlace { .. }) => return Called::NoPlace(branch, operation, destination),
             };
             let too_late =
                 matches!(operation, Operation::Try | Operation::Check) && decided.load(Ordering::Relaxed);
             if too_late || !coordinator.acts() {
-                return Event::Deferred { branch, operation, until: coordinator.now() };
+                return Called::Fact(Event::Deferred { branch, operation, until: coordinator.now() });
             }
             let timeout = call.timeout.unwrap_or(coordinator.settings.call_timeout);
             let (gid, attempt) = (call.gid.clone(), call.attempt);
             let outgoing = Outgoing { call, timeout, settled: coordinator.settled() };
             let seen = coordinator.transports.call(outgoing).await;
+            let silent = is_silence(&seen);
             let reply = answer::judge(operation, shape, seen);
+            place.leave(match reply {
+                Reply::Unknown { .. } if silent => Took::NotAtAll,
+                Reply::Unknown { .. } => Took::Badly,
+                Reply::Done(_) | Reply::Pending(_) | Reply::Refused(_) => Took::Well,
+            });
             let id = branch.as_ref().map(BranchId::as_str);
             tracing::debug!(%gid, branch = id, %operation, attempt, reply = %word(&reply), "called");
-            Event::Reply { branch, operation, reply, random: Random(fastrand::u32(..)) }
+            Called::Fact(Event::Reply { branch, operation, reply, random: Random(fastrand::u32(..)) })
         }));
     }
 
@@ -198,11 +228,16 @@ impl Driver {
         Ok(stored)
     }
 
-    /// Saves what was noted, with a claim or without one.
+    /// Saves what was noted, with a claim or without one; then it is parked if there is no place for its calls.
     async fn write_back(&mut self, mut stored: Stored, claim: Option<Duration>) -> Result<Stored, Stopped> {
         let mut conflicts = 0;
         loop {
-            match self.save(stored.into_change(), claim).await? {
+            let parked = if claim.is_none() { self.parking(&stored) } else { None };
+            let change = match parked {
+                Some((destination, until)) => stored.into_change().park(destination, until),
+                None => stored.into_change(),
+            };
+            match self.save(change, claim).await? {
                 Saved::Won(stored) => {
                     self.facts.clear();
                     self.applied = 0;
@@ -223,10 +258,26 @@ impl Driver {
     /// Gives the transaction back to the store until it is due again.
     async fn let_go(&mut self, stored: Stored) -> Result<u64, Stopped> {
         let stored = self.write_back(stored, None).await?;
+        if !self.no_place.is_empty() {
+            self.coordinator.destinations.parked.notify_one();
+        }
         if let Some(due) = stored.transaction().due() {
             self.coordinator.live.announce(due);
         }
         Ok(stored.version())
+    }
+
+    /// Where to park it: if there was no place for any of the calls it waits for, at the first of their destinations.
+    fn parking(&self, stored: &Stored) -> Option<(String, Timestamp)> {
+        let mut first = None;
+        for (branch, operation) in stored.transaction().awaited() {
+            let destination = self.no_place.get(&(branch.cloned(), operation))?;
+            first.get_or_insert(destination);
+        }
+        let now = self.coordinator.now();
+        let until = now + limits::PARKED.mul_f64(0.5 + fastrand::f64() / 2.0);
+        let until = stored.transaction().due_without_calls(now).map_or(until, |due| due.min(until));
+        first.map(|destination| (destination.clone(), until))
     }
 
     async fn save(&mut self, change: Change, claim: Option<Duration>) -> Result<Saved, Stopped> {
@@ -271,12 +322,20 @@ impl Driver {
     }
 }
 
-fn word(reply: &answer::Reply) -> &str {
+/// Whether nobody answered, or only somebody who stands in front of the participant, or who wants no calls now.
+const fn is_silence(seen: &Answer) -> bool {
+    match seen {
+        Answer::None(_) => true,
+        Answer::Response(response) => matches!(response.status, 408 | 429 | 502 | 503 | 504),
+    }
+}
+
+fn word(reply: &Reply) -> &str {
     match reply {
-        answer::Reply::Done(_) => "done",
-        answer::Reply::Pending(_) => "pending",
-        answer::Reply::Refused(_) => "refused",
-        answer::Reply::Unknown { seen, .. } => seen,
+        Reply::Done(_) => "done",
+        Reply::Pending(_) => "pending",
+        Reply::Refused(_) => "refused",
+        Reply::Unknown { seen, .. } => seen,
     }
 }
 

@@ -27,12 +27,24 @@ pub const PURGE_BATCH: usize = 500;
 pub const CONFLICTS: usize = 32;
 /// Times a driver offers a change that the store does not take, before it leaves it to a later claim.
 pub const UNSTORABLE: u32 = 10;
-/// How long a call waits for a place at its destination before it is put off.
+/// How long a call waits for a place at its destination before its transaction is parked.
 pub const DESTINATION_WAIT: Duration = Duration::from_secs(1);
-/// The shortest a call is put off because its destination is crowded.
-pub const SHORTEST_PUT_OFF: Duration = Duration::from_millis(50);
-/// The longest a call is put off because its destination is crowded.
-pub const PUT_OFF: Duration = Duration::from_secs(60);
+/// How long a call is put off that is made although its destination is shut, when even so there is no place for it.
+pub const PUT_OFF: Duration = Duration::from_secs(30);
+/// Calls in a row without an answer after which a destination is shut: few enough to spare it, and more than a restart
+/// behind a balancer takes.
+pub const FAILURES: u32 = 8;
+/// How long a destination is shut until it is probed for the first time. It doubles with every probe that fails.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest until the next probe. One call a second burdens nobody, and whoever waits for a destination that was
+/// mended does not wait much longer.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long a transaction stays parked before it is looked at even so: no promise rests on what wakes it before.
+pub const PARKED: Duration = Duration::from_secs(3600);
+/// How often it is looked whether destinations take those parked there.
+pub const RELEASE: Duration = Duration::from_millis(50);
+/// The same while they do: in between they are called.
+pub const NEXT_RELEASE: Duration = Duration::from_millis(10);
 /// Destinations remembered; idle ones beyond it are forgotten.
 pub const DESTINATIONS: usize = 10_000;
 /// Endpoints of which is remembered what was read of them.

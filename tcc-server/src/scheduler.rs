@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tcc_core::store::claim;
+use tcc_core::Stored;
+use tcc_core::store::{Unavailable, Undecodable, claim, claim_parked};
 use tokio::task::JoinSet;
 
 use crate::coordinator::{Coordinator, chain};
@@ -23,6 +24,7 @@ impl Scheduler {
     pub fn start(coordinator: Arc<Coordinator>) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(claim_what_is_due(coordinator.clone()));
+        tasks.spawn(release_what_is_parked(coordinator.clone()));
         tasks.spawn(keep_house(coordinator.clone()));
         Self { coordinator, tasks }
     }
@@ -55,21 +57,13 @@ async fn claim_what_is_due(coordinator: Arc<Coordinator>) {
     let mut announcements = coordinator.live.announcements();
     loop {
         coordinator.live.take_announced();
-        let room = limits::DRIVERS_CLAIMED.saturating_sub(coordinator.live.len()).min(limits::CLAIM_WINDOW);
+        let room = room(&coordinator);
         let mut next = None;
         if room > 0 && coordinator.acts() {
             match claim(&*coordinator.store, limits::LEASE, room).await {
                 Ok((claimed, due)) => {
                     next = due;
-                    for stored in claimed {
-                        match stored {
-                            Ok(stored) => driver::start(&coordinator, stored),
-                            // It stays claimed for a lease, and holds up nobody.
-                            Err(poison) => {
-                                tracing::error!(error = %chain(&poison), "a transaction cannot be read")
-                            }
-                        }
-                    }
+                    drive(&coordinator, claimed);
                 }
                 Err(error) => {
                     tracing::error!(error = %chain(&error), "the store cannot be asked what is due")
@@ -77,6 +71,56 @@ async fn claim_what_is_due(coordinator: Arc<Coordinator>) {
             }
         }
         wait(&coordinator, &mut announcements, next).await;
+    }
+}
+
+/// Has those driven that are parked at destinations which take calls, as many as each takes now.
+async fn release_what_is_parked(coordinator: Arc<Coordinator>) {
+    loop {
+        match release(&coordinator).await {
+            Ok(Some(1..)) => tokio::time::sleep(limits::NEXT_RELEASE).await,
+            Ok(Some(0)) => tokio::time::sleep(limits::RELEASE).await,
+            Ok(None) => {
+                // Other nodes park, too.
+                let _ = tokio::time::timeout(limits::POLL, coordinator.destinations.parked.notified()).await;
+            }
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the store cannot be asked what is parked");
+                tokio::time::sleep(limits::POLL).await;
+            }
+        }
+    }
+}
+
+/// How many; `None` if nobody is parked.
+async fn release(coordinator: &Arc<Coordinator>) -> Result<Option<usize>, Unavailable> {
+    let store = &*coordinator.store;
+    let mut released = None;
+    for destination in store.parked_at(limits::DESTINATIONS).await? {
+        let released = released.get_or_insert(0);
+        let room = coordinator.destinations.room(&destination).min(room(coordinator));
+        if room == 0 || !coordinator.acts() {
+            continue;
+        }
+        let claimed = claim_parked(store, &destination, limits::LEASE, room).await?;
+        *released += claimed.len();
+        drive(coordinator, claimed);
+    }
+    Ok(released)
+}
+
+/// How many more may be claimed from the store.
+fn room(coordinator: &Coordinator) -> usize {
+    limits::DRIVERS_CLAIMED.saturating_sub(coordinator.live.len()).min(limits::CLAIM_WINDOW)
+}
+
+fn drive(coordinator: &Arc<Coordinator>, claimed: Vec<Result<Stored, Undecodable>>) {
+    for stored in claimed {
+        match stored {
+            Ok(stored) => driver::start(coordinator, stored),
+            // It stays claimed for a lease, and holds up nobody.
+            Err(poison) => tracing::error!(error = %chain(&poison), "a transaction cannot be read"),
+        }
     }
 }
 
@@ -113,7 +157,7 @@ async fn keep_house(coordinator: Arc<Coordinator>) {
 }
 
 /// Renews the watermark and purges what ended long ago, in small batches so that nobody else waits for it.
-async fn tidy_up(coordinator: &Coordinator) -> Result<(), tcc_core::store::Unavailable> {
+async fn tidy_up(coordinator: &Coordinator) -> Result<(), Unavailable> {
     let settings = &coordinator.settings;
     let now = coordinator.now();
     let counts = coordinator.store.counts().await?;

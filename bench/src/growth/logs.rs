@@ -3,19 +3,24 @@
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rusqlite::OptionalExtension;
 use serde::Serialize;
 use tcc_core::store::{Filter, Page, Row, Write, Written};
-use tcc_core::wire::BeginRequest;
-use tcc_core::{Change, MemoryStore, Patience, Phase, Store, Timestamp, Transaction};
+use tcc_core::{Phase, Store, Timestamp};
+use tcc_server::limits;
 use tcc_server::store::{SqliteOptions, SqliteStore};
 
 use super::{BRANCHES, ENDED_AGO};
-use crate::Failure;
+use crate::client::HttpClient;
+use crate::process::{Process, Role};
 use crate::row::median;
 use crate::sample::{begin, only_row};
+use crate::{Failure, coordinator};
 
 /// Rows in one commit.
 const COMMIT: usize = 512;
+/// Transactions begun at a dead participant until one of them must have been parked.
+const SAMPLES: usize = 200;
 /// Rows in one page of a list.
 const PAGE: usize = 100;
 /// How often each look is repeated.
@@ -32,19 +37,32 @@ pub(super) struct Looks {
     pub(super) counts_ms: f64,
 }
 
-/// A transaction whose participant is dead, as a log holds it once it has begun.
-pub(super) async fn waiting(dead: &str) -> Result<Row, Failure> {
-    let body = begin("waiting", std::iter::repeat_n(dead, BRANCHES));
-    let request: BeginRequest = serde_json::from_str(&body)?;
-    let begin = request.parse(|| unreachable!("the request has a gid"))?;
-    let patience = Patience { attempts: 20, age: Duration::from_secs(300) };
-    let now = now();
-    let gid = begin.gid.clone();
-    let digest = begin.digest;
-    let transaction = Transaction::begin(begin, patience, now)?;
-    let store = MemoryStore::new(move || now);
-    Change::begin(transaction, Some(digest)).save(&store, 1, None).await?;
-    store.load(&gid).await?.ok_or_else(|| "what was saved is not there".into())
+/// A transaction that waits on a dead participant, as the coordinator leaves it once it knows.
+pub(super) async fn waiting(folder: &Path, dead: &str) -> Result<Row, Failure> {
+    let log = folder.join("sample-waiting.db");
+    let options = coordinator::Options { log: Some(log.clone()), retention_ms: None };
+    let coordinator = Process::start(&Role::Coordinator(options)).await?;
+    let (client, none) = (HttpClient::new(), Vec::new());
+    let url = format!("http://{}/v1/transactions", coordinator.ready);
+    let looking = rusqlite::Connection::open(&log)?;
+    for number in 0..SAMPLES {
+        client
+            .done(&url, &none, begin(&format!("waiting-{number}"), std::iter::repeat_n(dead, BRANCHES)))
+            .await?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let parked =
+            looking.query_row("SELECT gid FROM transactions WHERE parked IS NOT NULL LIMIT 1", [], |found| {
+                found.get(0)
+            });
+        if let Some(gid) = parked.optional()? {
+            drop(looking);
+            coordinator.finish().await?;
+            let gid: String = gid;
+            let row = SqliteStore::open(&log, SqliteOptions::default())?.load(&gid.parse()?).await?;
+            return row.ok_or_else(|| "what was saved is not there".into());
+        }
+    }
+    Err(format!("of {SAMPLES} transactions that wait on a dead participant none was parked").into())
 }
 
 /// A transaction that has ended: the sample's, which is in this folder.
@@ -54,13 +72,16 @@ pub(super) async fn finished(folder: &Path, branches: usize) -> Result<Row, Fail
     Ok(Row { created_at: ended, ended_at: Some(ended), ..row })
 }
 
-/// Makes a log of so many copies of a row, each with a gid of its own.
+/// Makes a log of so many copies of a row, each with a gid of its own. Those that wait are looked at within an hour,
+/// one after the other, as they would be had they come one after the other.
 pub(super) async fn fill(log: &Path, row: &Row, count: usize) -> Result<(), Failure> {
     let store = SqliteStore::open(log, SqliteOptions::default())?;
+    let first = now();
     for from in (0..count).step_by(COMMIT) {
         let write = |i: usize| {
             let gid = format!("{}/{i:09}", row.gid).parse()?;
-            let row = Row { gid, version: 1, tag: i as u64, ..row.clone() };
+            let due_at = row.due_at.map(|_| first + limits::PARKED.mul_f64(i as f64 / count as f64));
+            let row = Row { gid, version: 1, tag: i as u64, due_at, ..row.clone() };
             Ok::<_, Failure>(Write { row, replaces: None, claim: None })
         };
         let batch = (from..count.min(from + COMMIT)).map(write).collect::<Result<_, _>>()?;

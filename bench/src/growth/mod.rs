@@ -35,7 +35,7 @@ const KEPT_WHEN_PURGING: Duration = Duration::from_secs(3600);
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Burden {
-    /// A log of unfinished transactions, all of them due and none that can go on.
+    /// A log of unfinished transactions, none of which can go on.
     Waiting(usize),
     /// A log of finished ones.
     Finished(usize),
@@ -73,10 +73,11 @@ pub(crate) async fn run(flags: &Flags) -> Result<(), Failure> {
     let dead = dead.local_addr().map(|address| (dead, address.to_string()))?;
 
     let mut cases = Vec::new();
-    for size in sizes(flags.waiting) {
+    let waiting = if flags.waiting > 0 { Some(logs::waiting(folder.path(), &dead.1).await?) } else { None };
+    for (size, row) in sizes(flags.waiting).into_iter().zip(waiting.iter().cycle()) {
         let log = folder.path().join(format!("waiting-{size}.db"));
         eprintln!("a log of {size} waiting transactions");
-        logs::fill(&log, &logs::waiting(&dead.1).await?, size).await?;
+        logs::fill(&log, row, size).await?;
         cases.push(Case { burden: Burden::Waiting(size), log: Some(log), rounds: Vec::new() });
     }
     for size in sizes(flags.finished) {

@@ -131,6 +131,7 @@ listed! {
         ToldContended = "told: contended or unavailable";
         RegisteredLate = "a register after the decision, told so";
         Purged = "purged, and still truthful";
+        Parked = "parked, and called again";
         NodeReplaced = "a node replaced after an unknown commit";
         HungAlone = "a participant hung, and others were not held up";
         NodesAllDown = "no node was up";

@@ -160,6 +160,33 @@ impl Store for SimStore {
         })
     }
 
+    fn claim_parked<'a>(
+        &'a self,
+        destination: &'a str,
+        lease: Duration,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, Unavailable>> {
+        Box::pin(async move {
+            self.read().await?;
+            if self.life.world.breaks(Break::NothingDue) {
+                return Ok(Vec::new());
+            }
+            let claimed = self.life.world.disk.inner.claim_parked(destination, lease, limit).await;
+            if claimed.as_ref().is_ok_and(|claimed| !claimed.is_empty()) {
+                self.life.world.saw(Rare::Parked);
+            }
+            self.life.gate().await;
+            claimed
+        })
+    }
+
+    fn parked_at(&self, limit: usize) -> BoxFuture<'_, Result<Vec<String>, Unavailable>> {
+        Box::pin(async move {
+            self.read().await?;
+            self.life.world.disk.inner.parked_at(limit).await
+        })
+    }
+
     fn counts(&self) -> BoxFuture<'_, Result<Counts, Unavailable>> {
         Box::pin(async move {
             self.read().await?;

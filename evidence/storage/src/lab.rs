@@ -106,6 +106,17 @@ impl Store for Lab {
     fn claim(&self, lease: Duration, limit: usize) -> BoxFuture<'_, Result<Claimed, Unavailable>> {
         self.store.claim(lease, limit)
     }
+    fn claim_parked<'a>(
+        &'a self,
+        destination: &'a str,
+        lease: Duration,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, Unavailable>> {
+        self.store.claim_parked(destination, lease, limit)
+    }
+    fn parked_at(&self, limit: usize) -> BoxFuture<'_, Result<Vec<String>, Unavailable>> {
+        self.store.parked_at(limit)
+    }
     fn counts(&self) -> BoxFuture<'_, Result<Counts, Unavailable>> {
         self.store.counts()
     }
@@ -155,6 +166,17 @@ impl Store for Lockstep {
     }
     fn claim(&self, lease: Duration, limit: usize) -> BoxFuture<'_, Result<Claimed, Unavailable>> {
         Box::pin(async move { wait(self.inner.claim(lease, limit)) })
+    }
+    fn claim_parked<'a>(
+        &'a self,
+        destination: &'a str,
+        lease: Duration,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, Unavailable>> {
+        Box::pin(async move { wait(self.inner.claim_parked(destination, lease, limit)) })
+    }
+    fn parked_at(&self, limit: usize) -> BoxFuture<'_, Result<Vec<String>, Unavailable>> {
+        Box::pin(async move { wait(self.inner.parked_at(limit)) })
     }
     fn counts(&self) -> BoxFuture<'_, Result<Counts, Unavailable>> {
         Box::pin(async move { wait(self.inner.counts()) })

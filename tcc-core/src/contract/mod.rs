@@ -34,6 +34,7 @@
 
 mod claims;
 mod lists;
+mod parked;
 mod purge;
 mod writes;
 
@@ -90,6 +91,11 @@ pub const CASES: &[(&str, Case)] = cases! {
         a_write_takes_a_claim_or_lets_it_go,
         a_write_that_loses_leaves_the_claim,
         next_is_when_the_next_row_is_due;
+    parked:
+        what_is_parked_is_claimed_by_destination,
+        what_is_parked_can_be_claimed_when_it_is_due,
+        claims_hold_whichever_way_they_were_made,
+        destinations_are_told_while_something_is_parked_there;
     purge:
         a_purge_leaves_the_decision,
         what_is_purged_is_out_of_sight,
@@ -139,6 +145,7 @@ pub fn row(id: &str, document: Vec<u8>, now: Timestamp) -> Row {
         document,
         phase: Phase::Trying,
         due_at: Some(now),
+        parked: None,
         attention: false,
         created_at: now,
         ended_at: None,
@@ -168,7 +175,7 @@ fn then(row: &Row, phase: Phase) -> Row {
 
 /// The row after it, ended at a moment.
 fn ended(row: &Row, phase: Phase, at: Timestamp) -> Row {
-    Row { due_at: None, ended_at: Some(at), ..then(row, phase) }
+    Row { due_at: None, parked: None, ended_at: Some(at), ..then(row, phase) }
 }
 
 fn insert(row: &Row) -> Write {

@@ -61,7 +61,7 @@ pub struct BranchView {
     /// What the last of them saw.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub seen: Option<String>,
-    /// How long until the next call.
+    /// How long until the next call; 0 too where it waits for its destination to take calls.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub next_ms: Option<u64>,
     /// Why its try was refused, or why it was forced.

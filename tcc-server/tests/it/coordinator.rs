@@ -167,7 +167,7 @@ async fn retry_after_is_honoured_and_attention_comes_after_many_calls_and_goes_w
                 retry_after: Some(Duration::from_secs(1)),
                 body: None,
             }),
-            Operation::Confirm if attempt < 25 => status(503),
+            Operation::Confirm if attempt < 25 => status(500),
             _ => status(200),
         }
     });
@@ -183,7 +183,7 @@ async fn retry_after_is_honoured_and_attention_comes_after_many_calls_and_goes_w
     }
     assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(script.count("confirm a"), 25);
-    assert_eq!(attention.first().unwrap(), "20 calls and no answer; the last saw: status 503");
+    assert_eq!(attention.first().unwrap(), "20 calls and no answer; the last saw: status 500");
     assert_eq!(known_attention(&bench).await, None);
     drop(known);
 }

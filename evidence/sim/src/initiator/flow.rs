@@ -219,6 +219,7 @@ impl Flow {
             traceparent: None,
             begun,
             shape: Judged::Other,
+            gives_up: false,
         };
         for _ in 0..4 {
             let timeout = self.plan.call_timeout(i);

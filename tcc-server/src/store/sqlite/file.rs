@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 /// "tccL": how `file(1)` and we tell our files from others.
 const APPLICATION_ID: i32 = 0x7463_634c;
 /// Counted up by one with every change of the schema.
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
 /// 3.51.3: two connections that write and checkpoint at once could lose commits in every version before it
 /// (<https://sqlite.org/wal.html#the_wal_reset_bug>).
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -58,6 +58,14 @@ pub enum OpenError {
     /// It was written by a later version of this program.
     #[error("{} has schema {found}; this program knows schemas up to {SCHEMA}", path.display())]
     Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i32,
+    },
+    /// It was written before the first release.
+    #[error("{} has schema {found}, which no release had; this program knows schema {SCHEMA}", path.display())]
+    Older {
         /// The file.
         path: PathBuf,
         /// Its schema.
@@ -175,6 +183,9 @@ impl LogFile {
             (0, 0, 0) => Ok(0),
             (APPLICATION_ID, found, _) if found > SCHEMA => {
                 Err(OpenError::Newer { path: self.path.clone(), found })
+            }
+            (APPLICATION_ID, found, _) if found < SCHEMA => {
+                Err(OpenError::Older { path: self.path.clone(), found })
             }
             (APPLICATION_ID, found, _) => Ok(found),
             (application_id, _, _) => Err(OpenError::Foreign { path: self.path.clone(), application_id }),
@@ -321,7 +332,7 @@ mod tests {
             ("foreign_keys", "1"),
             ("trusted_schema", "0"),
             ("busy_timeout", "5000"),
-            ("user_version", "1"),
+            ("user_version", "2"),
             ("application_id", "1952670540"),
         ] {
             assert_eq!(says(&writer, pragma).expect("a pragma"), wanted, "{pragma}");

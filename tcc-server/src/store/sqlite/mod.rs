@@ -188,6 +188,31 @@ impl Store for SqliteStore {
         })
     }
 
+    fn claim_parked<'a>(
+        &'a self,
+        destination: &'a str,
+        lease: Duration,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, Unavailable>> {
+        Box::pin(async move {
+            self.readable()?;
+            let (claims, clock) = (Arc::clone(&self.claims), self.clock);
+            let destination = destination.to_owned();
+            let claim = move |connection: &_| {
+                let now = clock.now();
+                reader::claim_parked(connection, &claims, &destination, now, now + lease, limit)
+            };
+            self.loads.read(claim).await
+        })
+    }
+
+    fn parked_at(&self, limit: usize) -> BoxFuture<'_, Result<Vec<String>, Unavailable>> {
+        Box::pin(async move {
+            self.readable()?;
+            self.loads.read(move |connection| reader::parked_at(connection, limit)).await
+        })
+    }
+
     fn counts(&self) -> BoxFuture<'_, Result<Counts, Unavailable>> {
         Box::pin(async move {
             self.readable()?;

@@ -105,9 +105,58 @@ pub(super) fn claim(
         }
     }
     drop(claims);
+    Ok(Claimed { rows: read(&snapshot, &taken)?, next })
+}
+
+/// As [`claim`], of what is parked at a destination, due or not.
+pub(super) fn claim_parked(
+    connection: &Connection,
+    claims: &Mutex<Claims>,
+    destination: &str,
+    now: Timestamp,
+    until: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<Row>> {
+    let mut taken = Vec::new();
+    let mut claims = claims.lock().unwrap_or_else(PoisonError::into_inner);
+    let snapshot = connection.unchecked_transaction()?;
+    {
+        let mut parked =
+            snapshot.prepare_cached("SELECT id FROM transactions WHERE parked = ? ORDER BY due_at, id")?;
+        let mut parked = parked.query([destination])?;
+        while taken.len() < limit
+            && let Some(found) = parked.next()?
+        {
+            let id = found.get(0)?;
+            if claims.free_at(id, now) <= now {
+                claims.take(id, now, until);
+                taken.push(id);
+            }
+        }
+    }
+    drop(claims);
+    read(&snapshot, &taken)
+}
+
+/// One step through the index for each, however many are parked there.
+pub(super) fn parked_at(connection: &Connection, limit: usize) -> rusqlite::Result<Vec<String>> {
+    let snapshot = connection.unchecked_transaction()?;
+    let mut next = snapshot
+        .prepare_cached("SELECT parked FROM transactions WHERE parked > ? ORDER BY parked LIMIT 1")?;
+    let mut destinations: Vec<String> = Vec::new();
+    while destinations.len() < limit {
+        let last = destinations.last().map_or("", String::as_str);
+        match next.query_row([last], |found| found.get(0)).optional()? {
+            Some(destination) => destinations.push(destination),
+            None => break,
+        }
+    }
+    Ok(destinations)
+}
+
+fn read(snapshot: &Connection, ids: &[i64]) -> rusqlite::Result<Vec<Row>> {
     let mut by_id = snapshot.prepare_cached(&format!("SELECT {COLUMNS} FROM transactions WHERE id = ?1"))?;
-    let rows = taken.iter().map(|id| by_id.query_row([id], rows::read)).collect::<rusqlite::Result<_>>()?;
-    Ok(Claimed { rows, next })
+    ids.iter().map(|id| by_id.query_row([id], rows::read)).collect()
 }
 
 pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
@@ -143,7 +192,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter, page: &Page) -> rus
     let sql = format!(
         "SELECT {COLUMNS} FROM transactions {by} WHERE {conditions} AND id > ? AND id <= ? ORDER BY id LIMIT ?"
     );
-    let found = |found: &rusqlite::Row<'_>| Ok((rows::read(found)?, found.get::<_, i64>(10)?));
+    let found = |found: &rusqlite::Row<'_>| Ok((rows::read(found)?, found.get::<_, i64>(11)?));
     let mut rows: Vec<(Row, i64)> = snapshot
         .prepare(&sql)?
         .query_map(params_from_iter(values), found)?

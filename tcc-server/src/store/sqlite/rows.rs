@@ -96,6 +96,7 @@ pub(super) fn write(connection: &Connection, write: &Write, tally: &mut Tally) -
         row.ended_at.map(Timestamp::as_millis),
         row.digest.as_ref().map(|digest| &digest.0),
         row.document,
+        row.parked,
     ]);
     match changed {
         Ok(_) => {}
@@ -113,12 +114,12 @@ pub(super) fn write(connection: &Connection, write: &Write, tally: &mut Tally) -
 }
 
 const INSERT: &str = "INSERT INTO transactions \
-    (gid, version, tag, phase, attention, due_at, created_at, ended_at, digest, document) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    (gid, version, tag, phase, attention, due_at, created_at, ended_at, digest, document, parked) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 const REPLACE: &str = "UPDATE transactions SET \
     version = ?2, tag = ?3, phase = ?4, attention = ?5, due_at = ?6, created_at = ?7, ended_at = ?8, digest = ?9, \
-    document = ?10 WHERE id = ?1";
+    document = ?10, parked = ?11 WHERE id = ?1";
 
 /// What a write finds.
 pub(super) struct Held {
@@ -160,7 +161,7 @@ fn of_the_row(error: &rusqlite::Error) -> bool {
 
 /// The columns that [`read`] reads, in its order.
 pub(super) const COLUMNS: &str =
-    "gid, version, tag, phase, attention, due_at, created_at, ended_at, digest, document, id";
+    "gid, version, tag, phase, attention, due_at, created_at, ended_at, digest, parked, document, id";
 
 /// A row whose columns are [`COLUMNS`].
 pub(super) fn read(found: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
@@ -177,7 +178,8 @@ pub(super) fn read(found: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         created_at: Timestamp::from_millis(found.get(6)?),
         ended_at: moment(7)?,
         digest: digest.map(Digest),
-        document: found.get::<_, Option<Vec<u8>>>(9)?.unwrap_or_default(),
+        parked: found.get(9)?,
+        document: found.get::<_, Option<Vec<u8>>>(10)?.unwrap_or_default(),
     })
 }
 

@@ -102,14 +102,17 @@ async fn a_second_store_on_one_file_is_refused() {
 }
 
 #[test]
-fn a_newer_schema_is_refused() {
+fn another_schema_is_refused() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("log.db");
     drop(open(&path).expect("a store"));
-    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 2).expect("a pragma");
+    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 3).expect("a pragma");
     let error = refused(&path);
-    assert!(matches!(error, OpenError::Newer { found: 2, .. }), "{error:?}");
-    assert!(error.to_string().contains("log.db has schema 2"), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, .. }), "{error:?}");
+    assert!(error.to_string().contains("log.db has schema 3"), "{error}");
+    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 1).expect("a pragma");
+    let error = refused(&path);
+    assert!(matches!(error, OpenError::Older { found: 1, .. }), "{error:?}");
 }
 
 #[test]
