@@ -46,6 +46,19 @@ impl Store for Stuck {
         self.inner.claim(lease, limit)
     }
 
+    fn claim_parked<'a>(
+        &'a self,
+        destination: &'a str,
+        lease: Duration,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Row>, Unavailable>> {
+        self.inner.claim_parked(destination, lease, limit)
+    }
+
+    fn parked_at(&self, limit: usize) -> BoxFuture<'_, Result<Vec<String>, Unavailable>> {
+        self.inner.parked_at(limit)
+    }
+
     fn counts(&self) -> BoxFuture<'_, Result<Counts, Unavailable>> {
         self.inner.counts()
     }
