@@ -24,8 +24,8 @@ pub struct Call {
     pub timeout: Duration,
     /// When the transaction began, by the coordinator's clock; only to be compared with `settled`.
     pub begun: Timestamp,
-    /// Every transaction begun before this moment has ended, and its guard rows may be forgotten. Absent from a try
-    /// that the initiator makes itself.
+    /// Every transaction begun before this moment has ended. Absent from a try that the initiator makes itself, and older
+    /// on a call that was long on its way: whoever deletes guard rows by it has to keep the highest.
     pub settled: Option<Timestamp>,
 }
 
@@ -80,7 +80,7 @@ impl Call {
         })
     }
 
-    /// Whether the guard row of this call may have been forgotten already, so that its absence proves nothing.
+    /// Whether the guard row of this call may have been deleted already, so that its absence proves nothing.
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.is_some_and(|settled| self.begun < settled)
     }

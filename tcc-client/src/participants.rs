@@ -170,8 +170,9 @@ where
 {
     let incomplete = |title| Box::new(problem(StatusCode::REQUEST_TIMEOUT, "incomplete-body", title, ""));
     let too_large = || {
-        let title = "a payload may have 65536 bytes";
-        Box::new(problem(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", title, ""))
+        let detail = format!("a payload may have {} bytes", limits::PAYLOAD);
+        let title = "the payload is too long";
+        Box::new(problem(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", title, &detail))
     };
     if body.size_hint().lower() > limits::PAYLOAD as u64 {
         return Err(too_large());

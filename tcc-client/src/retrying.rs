@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use tcc_core::limits;
 use tokio::time::Instant;
 
 /// How the waits grow: exponential, each drawn from half to one and a half times its middle.
@@ -59,9 +60,11 @@ where
 }
 
 fn exponential(Waits { first, longest }: Waits) -> ExponentialBackoff {
+    // A caller may set any lengths, and nothing doubled is still nothing.
+    let first = first.clamp(limits::SHORTEST_RETRY, limits::LONGEST);
     ExponentialBackoffBuilder::new()
         .with_initial_interval(first)
-        .with_max_interval(longest.max(first))
+        .with_max_interval(longest.clamp(first, limits::LONGEST))
         .with_multiplier(2.0)
         .with_max_elapsed_time(None)
         .build()
@@ -120,6 +123,22 @@ mod tests {
             };
             retrying(WAITS, begun + Duration::from_secs(10), attempt, |()| ()).await.unwrap_err();
             assert_eq!(moments.len(), attempts, "{moments:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_setting_makes_a_busy_loop_or_an_endless_wait() {
+        let zero = Waits { first: Duration::ZERO, longest: Duration::ZERO };
+        let endless = Waits { first: Duration::MAX, longest: Duration::MAX };
+        for (waits, most) in [(zero, 1000), (endless, 1)] {
+            let mut attempts = 0;
+            let attempt = || {
+                attempts += 1;
+                async move { if attempts > most { Ok(()) } else { Err(Attempt::Passing((), None)) } }
+            };
+            let end = Instant::now() + Duration::from_secs(10);
+            retrying(waits, end, attempt, |()| ()).await.unwrap_err();
+            assert!(attempts <= most, "{attempts} attempts");
         }
     }
 

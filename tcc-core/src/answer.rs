@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::canonical::canonical;
 use crate::definition::is_readable;
 use crate::{Operation, limits, protocol};
 
@@ -156,11 +157,12 @@ fn unknown(seen: &str, retry_after: Option<Duration>, outlook: Outlook) -> Reply
     Reply::Unknown { seen: seen.to_owned(), retry_after, outlook }
 }
 
-/// A reply that can stand in a view: one that readers do not take would hide the other branches from them.
+/// A reply that can stand in a view: one that readers do not take would hide the other branches from them. Some refuse
+/// what is 128 levels deep, and there it stands in three already, so it may be no deeper than a payload.
 fn json(body: Vec<u8>) -> Option<Arc<RawValue>> {
     let text = String::from_utf8(body).ok()?;
     let json = RawValue::from_string(text.trim().to_owned()).ok()?;
-    is_readable(&json).is_ok().then(|| Arc::from(json))
+    (is_readable(&json).is_ok() && canonical(&json).is_ok()).then(|| Arc::from(json))
 }
 
 /// A text that came from outside, cut to [`limits::REASON`] and freed of control characters.
@@ -244,7 +246,10 @@ mod tests {
             matches!(try_(200, r#" {"seat": "12A"} "#), Reply::Done(Some(json)) if json.get() == r#"{"seat": "12A"}"#)
         );
         // Nor is what would make the whole view unreadable to whoever reads it.
-        let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+        // In the view a reply stands some levels deep already.
+        let nested = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let (deep, most) = (nested(limits::JSON_DEPTH + 1), nested(limits::JSON_DEPTH));
+        assert!(matches!(try_(200, &most), Reply::Done(Some(_))));
         for body in ["not json", "1e400", r#""\ud800""#, &deep] {
             assert!(matches!(try_(200, body), Reply::Done(None)));
         }

@@ -59,7 +59,8 @@ pub const ATTEMPT: &str = "tcc-attempt";
 pub const TIMEOUT: &str = "tcc-timeout";
 /// When the transaction began, in milliseconds of the coordinator's clock; only to be compared with [`SETTLED`].
 pub const BEGUN: &str = "tcc-begun";
-/// Every transaction begun before this moment of the coordinator's clock has ended and been kept for its retention.
+/// Every transaction begun before this moment of the coordinator's clock has ended, be it just now; the moment itself is
+/// at least the retention ago.
 pub const SETTLED: &str = "tcc-settled";
 
 /// The `code` of the only answer that refuses a try: 409 or 422 with a JSON body that has it.

@@ -84,7 +84,8 @@ impl Transaction {
             check: begin.check,
             branches: Vec::new(),
         };
-        transaction.admit(begin.branches, now)?;
+        transaction.fit_the_check(&begin.branches)?;
+        transaction.admit(begin.branches, now);
         if begin.decider == Decider::Coordinator
             && transaction.branches.iter().all(|b| b.definition.try_.is_none())
         {
@@ -172,31 +173,36 @@ impl Transaction {
         if self.decider == Decider::Coordinator {
             return Err(Rejection::CoordinatorDecides);
         }
-        let mut new = Vec::new();
-        for branch in branches {
-            match self.branch(&branch.id) {
-                Some(known) if known.definition.same(&branch) => {}
-                Some(_) => return Err(Rejection::BranchReused(branch.id)),
-                None => new.push(branch),
+        for branch in &branches {
+            if self.branch(&branch.id).is_some_and(|known| !known.definition.same(branch)) {
+                return Err(Rejection::BranchReused(branch.id.clone()));
             }
         }
+        // With those among them that are registered already, so that a mistake is named by its place in the request.
+        let others =
+            self.branches.iter().map(|b| &b.definition).filter(|d| branches.iter().all(|b| b.id != d.id));
+        fit_together(&others.collect::<Vec<_>>(), &branches)?;
+        self.fit_the_check(&branches)?;
+        let new: Vec<Definition> = branches.into_iter().filter(|b| self.branch(&b.id).is_none()).collect();
         if new.is_empty() {
             return Ok(Effect::Unchanged);
         }
-        let known: Vec<&Definition> = self.branches.iter().map(|b| &b.definition).collect();
-        fit_together(&known, &new)?;
-        self.admit(new, now)?;
+        self.admit(new, now);
         Ok(Effect::Changed)
     }
 
-    /// Takes in branches that fit.
-    fn admit(&mut self, branches: Vec<Definition>, now: Timestamp) -> Result<(), Invalid> {
-        if self.check.is_some()
-            && let Some(i) = branches.iter().position(|b| b.try_.is_some())
-        {
+    fn fit_the_check(&self, branches: &[Definition]) -> Result<(), Invalid> {
+        match branches.iter().position(|b| b.try_.is_some()) {
             // The check answers for a local transaction that committed; a refused try could not undo that.
-            return Err(Invalid::new(format!("/branches/{i}/try"), "cannot stand beside a check"));
+            Some(i) if self.check.is_some() => {
+                Err(Invalid::new(format!("/branches/{i}/try"), "cannot stand beside a check"))
+            }
+            Some(_) | None => Ok(()),
         }
+    }
+
+    /// Takes in branches that fit.
+    fn admit(&mut self, branches: Vec<Definition>, now: Timestamp) {
         if let Some(least) = branches.iter().filter_map(|b| b.reserves).min() {
             self.deadline = self.deadline.min(now + least);
             if let Some(ask) = &mut self.asking.due {
@@ -206,7 +212,6 @@ impl Transaction {
         self.branches.extend(branches.into_iter().map(Branch::new));
         self.resolve_order();
         self.release(now);
-        Ok(())
     }
 
     fn confirm(&mut self, named: &BTreeSet<BranchId>, now: Timestamp) -> Result<Effect, Rejection> {

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use tcc_core::Patience;
 
@@ -46,7 +47,7 @@ struct Flags {
     token_file: Option<PathBuf>,
 
     /// Follows whoever can reach it without a token, beyond loopback too.
-    #[arg(long, env = "TCC_INSECURE")]
+    #[arg(long, env = "TCC_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
 
     /// A host, host:port or network that may be called; without any, all that are not link-local or metadata.

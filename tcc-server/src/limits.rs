@@ -54,11 +54,20 @@ pub const TARGETS: usize = 4096;
 pub const BODY: usize = 512 * 1024;
 /// Connections to the API at once.
 pub const CONNECTIONS: usize = 4096;
+/// Requests that are followed at once. It bounds those whose callers have hung up: what was begun for them goes on,
+/// and a store that is slow would else gather them without end.
+pub const REQUESTS: usize = CONNECTIONS;
 /// Requests that wait for a decision or an end at once; the other connections are for those who act.
 pub const WAITS: usize = CONNECTIONS / 2;
 /// Connections that wait in the kernel's queue for their place. Those beyond it are tried again by their callers'
 /// kernels ever more seldom, so that somebody who came during a flood would be late long after it.
 pub const CONNECTIONS_WAITING: u32 = 1024;
+/// Headers of a request.
+pub const HEAD_LINES: usize = 100;
+/// Bytes of the head of a request, and the most that is read of its body at once.
+pub const HEAD_BYTES: usize = 64 * 1024;
+/// The pause after a connection could not be accepted, mostly for want of file descriptors: none comes free sooner.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long the head of a request may take to arrive; also how long an idle connection is kept.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the body of a request may take to arrive.

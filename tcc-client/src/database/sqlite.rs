@@ -69,7 +69,8 @@ CREATE TABLE IF NOT EXISTS tcc_guard (
 CREATE INDEX IF NOT EXISTS tcc_guard_begun ON tcc_guard (begun);
 ";
 
-    /// Opens a file, and makes it durable: `journal_mode=WAL` and `synchronous=FULL`, set and read back.
+    /// Opens a file, and makes it durable: `journal_mode=WAL` and `synchronous=FULL`, set and read back, and what a crash
+    /// left synced.
     ///
     /// # Errors
     /// When SQLite is too old or refuses, or one of the two does not take.
@@ -85,11 +86,17 @@ CREATE INDEX IF NOT EXISTS tcc_guard_begun ON tcc_guard (begun);
         if synchronous != 2 {
             return Err(OpenError::Pragma("synchronous", synchronous.to_string()));
         }
+        // A crash may have left commits that can be read and that no disk holds yet, and repeats are answered by them. A
+        // checkpoint syncs them before it copies them, so a full disk does no harm.
+        match connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() != Some(ErrorCode::DiskFull) => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
         Self::from_connection(connection)
     }
 
     /// Takes a connection as it is: one in memory, or with pragmas and functions of the application's own. It
-    /// should have a busy time-out, and a file should be in WAL mode with `synchronous=FULL`.
+    /// should have a busy time-out, and a file should be in WAL mode with `synchronous=FULL`, checkpointed once.
     ///
     /// # Errors
     /// When SQLite is too old.

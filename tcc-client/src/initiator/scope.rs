@@ -93,10 +93,12 @@ impl Scope {
     /// unless the same branch is tried again first.
     pub async fn try_(&self, branch: Branch) -> Result<Reply, Stop> {
         let mut request = branch.request;
-        // What the coordinator is not to call it is not told.
-        let given = request.try_.take();
+        let at = self.try_endpoint(request.try_.as_deref(), request.at.as_deref())?;
+        // Checked with its try, for what holds for tries holds for this one: it has a cancel or says that it needs none.
+        request.try_ = Some(at.to_string());
         let branch = self.check(&request)?;
-        let at = self.try_endpoint(given.as_deref(), request.at.as_deref())?;
+        // What the coordinator is not to call it is not told.
+        request.try_ = None;
         self.send(request).await?;
         let deadline = self.deadline();
         let (client, gid, trace, begun) = (&self.client, &self.gid, self.trace.as_ref(), self.begun);

@@ -191,7 +191,7 @@ async fn what_a_method_does_to_its_session_does_not_reach_the_next() {
         ASSERT current_setting('search_path') = '\"$user\", public';
         ASSERT current_setting('lock_timeout') = '2s';
         ASSERT to_regclass('account_copy') IS NULL;
-        ASSERT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory');
+        ASSERT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid());
     END $$";
     assert_eq!(caller.how("confirm", How::Statement(tidy.into())).once("confirm", "t").await, Seen::done());
     assert_eq!(connections(&bank).await, 1, "it was the same connection");

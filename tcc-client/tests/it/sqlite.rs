@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use tcc_client::{Database, OpenError, SqliteDatabase};
 
@@ -20,6 +21,22 @@ async fn a_file_is_opened_durable_or_not_at_all() {
     // Memory has no write-ahead log.
     let error = SqliteDatabase::open(":memory:").unwrap_err();
     assert!(matches!(&error, OpenError::Pragma("journal_mode", mode) if mode == "memory"), "{error}");
+}
+
+/// A repeat is answered from what can be read, so what a crash left unsynced is made durable first.
+#[tokio::test]
+async fn p5_what_can_be_read_at_the_open_is_in_the_synced_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, copy] = ["bank.db", "copy.db"].map(|name| folder.path().join(name));
+    let crashed = Connection::open(&path).unwrap();
+    crashed.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    crashed.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+    drop(crashed);
+    let _database = SqliteDatabase::open(&path).unwrap();
+    // Without the write-ahead log beside it.
+    std::fs::copy(&path, &copy).unwrap();
+    let row = Connection::open(&copy).unwrap().query_row("SELECT x FROM t", [], |row| row.get(0));
+    assert_eq!(row, Ok(1));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Bad input gets a clear error that names its place.
 
-use tcc_core::Transaction;
 use tcc_core::wire::{BeginRequest, RegisterRequest};
+use tcc_core::{Event, Rejection, Transaction};
 
 use crate::support::{PATIENCE, T0};
 
@@ -171,4 +171,26 @@ fn a_branch_that_needs_no_cancel_is_tried_and_is_no_message() {
     assert_eq!(confirms_only(r#"{"id":"a","confirm":"t:a","cancel":"none"}"#), Ok(false));
     let ladder = r#"{"id":"a","confirm":"t:a","cancel":"none","retry":{"intervals_ms":[1],"give_up":true}}"#;
     assert!(confirms_only(ladder).unwrap_err().to_string().contains("only a branch with confirm alone"));
+}
+
+#[test]
+fn a_mistake_in_a_register_is_named_by_its_place_beside_what_is_registered_already() {
+    let mistake = |check: &str, second: &str| {
+        let json = format!(
+            r#"{{"gid":"g","decider":"initiator","branches":[{{"id":"a","confirm":"t:a"}}]{check}}}"#
+        );
+        let begin: BeginRequest = serde_json::from_str(&json).unwrap();
+        let begin = begin.parse(|| unreachable!("it has a gid")).unwrap();
+        let mut transaction = Transaction::begin(begin, PATIENCE, T0).unwrap();
+        let json = format!(r#"{{"branches":[{{"id":"a","confirm":"t:a"}},{{"id":"b",{second}}}]}}"#);
+        let register: RegisterRequest = serde_json::from_str(&json).unwrap();
+        match transaction.apply(Event::Register(register.parse().unwrap()), T0) {
+            Err(Rejection::Invalid(invalid)) => invalid.pointer,
+            other => format!("{other:?}"),
+        }
+    };
+    assert_eq!(mistake("", r#""confirm":"t:b","after":["c"]"#), "/branches/1/after/0");
+    let tried = r#""try":"t:b","cancel":"none""#;
+    assert_eq!(mistake(r#","check":"t:c""#, tried), "/branches/1/try");
+    assert_eq!(mistake("", tried), "Ok(Changed)");
 }

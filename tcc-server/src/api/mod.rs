@@ -22,6 +22,7 @@ use tcc_core::wire::{
     BeginRequest, CancelRequest, ConfirmRequest, ProblemCode, RegisterRequest, TransactionView,
 };
 use tcc_core::{BadId, Gid};
+use tokio::sync::Semaphore;
 
 pub use self::serve::{Listening, serve};
 pub use self::token::{Callers, Token};
@@ -40,7 +41,7 @@ pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
         .route("/v1/transactions/{gid}/branches", post(register))
         .route("/v1/transactions/{gid}/confirm", post(confirm))
         .route("/v1/transactions/{gid}/cancel", post(cancel))
-        .with_state(coordinator.clone());
+        .with_state(Arc::new(Api::over(coordinator.clone())));
     let transactions = match callers {
         Callers::WithToken(token) => transactions.layer(from_fn_with_state(Arc::new(token), token::ask)),
         Callers::OfThisMachine => transactions.layer(from_fn(token::local)),
@@ -54,6 +55,19 @@ pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
         .method_not_allowed_fallback(|| async {
             Failure::new(ProblemCode::MethodNotAllowed, "see docs/http-api.md")
         })
+}
+
+/// What the routes of transactions share.
+struct Api {
+    coordinator: Arc<Coordinator>,
+    /// Those whose requests are followed: work that goes on though its caller hung up has a place, too.
+    places: Arc<Semaphore>,
+}
+
+impl Api {
+    fn over(coordinator: Arc<Coordinator>) -> Self {
+        Self { coordinator, places: Arc::new(Semaphore::new(limits::REQUESTS)) }
+    }
 }
 
 #[derive(Deserialize)]
@@ -95,7 +109,7 @@ impl Waiting {
 type Asked = Result<Query<Waiting>, axum::extract::rejection::QueryRejection>;
 
 async fn begin(
-    State(coordinator): State<Arc<Coordinator>>,
+    State(api): State<Arc<Api>>,
     waiting: Asked,
     headers: HeaderMap,
     body: Body<BeginRequest>,
@@ -104,73 +118,56 @@ async fn begin(
     let mut begin =
         body.0.parse(|| Gid::try_from(uuid::Uuid::now_v7().to_string()).expect("a UUID is a gid"))?;
     begin.traceparent = traceparent(&headers);
-    let (gid, acting) = (begin.gid.clone(), coordinator.clone());
-    let waiting = listen(&coordinator, &gid, waiting);
-    let begun = own_task(gid, async move { acting.begin(begin).await }).await?;
+    let (gid, acting) = (begin.gid.clone(), api.coordinator.clone());
+    let waiting = listen(&api, &gid, waiting);
+    let begun = own_task(&api, gid, async move { acting.begin(begin).await }).await?;
     let (status, known) = match begun {
         Begun::New(stored) => (StatusCode::CREATED, Known::Stored(stored)),
         Begun::Before(known) => (StatusCode::OK, known),
     };
-    Ok(answer(&coordinator, known, status, waiting).await)
+    Ok(answer(&api, known, status, waiting).await)
 }
 
 async fn show(
-    State(coordinator): State<Arc<Coordinator>>,
+    State(api): State<Arc<Api>>,
     gid: Result<Path<String>, axum::extract::rejection::PathRejection>,
     waiting: Asked,
 ) -> Result<Response, Failure> {
     let gid = path(gid)?;
-    let waiting = listen(&coordinator, &gid, asked(waiting)?);
-    let known = coordinator.get(&gid).await.map_err(|error| Failure::from(error).of(&gid))?;
-    Ok(answer(&coordinator, known, StatusCode::OK, waiting).await)
+    let waiting = listen(&api, &gid, asked(waiting)?);
+    let known = api.coordinator.get(&gid).await.map_err(|error| Failure::from(error).of(&gid))?;
+    Ok(answer(&api, known, StatusCode::OK, waiting).await)
 }
 
 async fn register(
-    State(coordinator): State<Arc<Coordinator>>,
+    State(api): State<Arc<Api>>,
     gid: Result<Path<String>, axum::extract::rejection::PathRejection>,
     waiting: Asked,
     body: Body<RegisterRequest>,
 ) -> Result<Response, Failure> {
     let (gid, waiting, branches) = (path(gid)?, asked(waiting)?, body.0.parse()?);
-    follow(
-        coordinator,
-        gid,
-        waiting,
-        |coordinator, gid| async move { coordinator.register(&gid, branches).await },
-    )
-    .await
+    follow(api, gid, waiting, |coordinator, gid| async move { coordinator.register(&gid, branches).await })
+        .await
 }
 
 async fn confirm(
-    State(coordinator): State<Arc<Coordinator>>,
+    State(api): State<Arc<Api>>,
     gid: Result<Path<String>, axum::extract::rejection::PathRejection>,
     waiting: Asked,
     body: Body<ConfirmRequest>,
 ) -> Result<Response, Failure> {
     let (gid, waiting, tried) = (path(gid)?, asked(waiting)?, body.0.parse()?);
-    follow(
-        coordinator,
-        gid,
-        waiting,
-        |coordinator, gid| async move { coordinator.confirm(&gid, tried).await },
-    )
-    .await
+    follow(api, gid, waiting, |coordinator, gid| async move { coordinator.confirm(&gid, tried).await }).await
 }
 
 async fn cancel(
-    State(coordinator): State<Arc<Coordinator>>,
+    State(api): State<Arc<Api>>,
     gid: Result<Path<String>, axum::extract::rejection::PathRejection>,
     waiting: Asked,
     body: Body<CancelRequest>,
 ) -> Result<Response, Failure> {
     let (gid, waiting, reason) = (path(gid)?, asked(waiting)?, body.0.parse());
-    follow(
-        coordinator,
-        gid,
-        waiting,
-        |coordinator, gid| async move { coordinator.cancel(&gid, reason).await },
-    )
-    .await
+    follow(api, gid, waiting, |coordinator, gid| async move { coordinator.cancel(&gid, reason).await }).await
 }
 
 async fn readyz(State(coordinator): State<Arc<Coordinator>>) -> Result<&'static str, Failure> {
@@ -186,37 +183,28 @@ async fn readyz(State(coordinator): State<Arc<Coordinator>>) -> Result<&'static 
 
 /// Has the coordinator do what a request about one transaction asks for, and answers with what is so then.
 async fn follow<F: Future<Output = Result<Known, Error>> + Send + 'static>(
-    coordinator: Arc<Coordinator>,
+    api: Arc<Api>,
     gid: Gid,
     waiting: Option<(Wait, Duration)>,
     act: impl FnOnce(Arc<Coordinator>, Gid) -> F + Send + 'static,
 ) -> Result<Response, Failure> {
-    let waiting = listen(&coordinator, &gid, waiting);
-    let acting = act(coordinator.clone(), gid.clone());
-    let known = own_task(gid, acting).await?;
-    Ok(answer(&coordinator, known, StatusCode::OK, waiting).await)
+    let waiting = listen(&api, &gid, waiting);
+    let acting = act(api.coordinator.clone(), gid.clone());
+    let known = own_task(&api, gid, acting).await?;
+    Ok(answer(&api, known, StatusCode::OK, waiting).await)
 }
 
 /// A wait that was asked for: what is listened to, for what, and for how long.
 type Listener<'a> = (Waiter<'a>, Wait, Duration);
 
 /// Listens before anything is done, so that what is done need not be looked up after it.
-fn listen<'a>(
-    coordinator: &'a Coordinator,
-    gid: &Gid,
-    waiting: Option<(Wait, Duration)>,
-) -> Option<Listener<'a>> {
-    waiting.map(|(until, longest)| (coordinator.listen(gid), until, longest))
+fn listen<'a>(api: &'a Api, gid: &Gid, waiting: Option<(Wait, Duration)>) -> Option<Listener<'a>> {
+    waiting.map(|(until, longest)| (api.coordinator.listen(gid), until, longest))
 }
 
 /// Tells how a transaction stands, after the wait that was asked for. It is cut short where the caller hangs up: what
 /// was asked for is done by then, and nobody is left to be told.
-async fn answer(
-    coordinator: &Coordinator,
-    known: Known,
-    status: StatusCode,
-    waiting: Option<Listener<'_>>,
-) -> Response {
+async fn answer(api: &Api, known: Known, status: StatusCode, waiting: Option<Listener<'_>>) -> Response {
     let (status, known) = match waiting {
         None => (status, known),
         Some((waiter, until, longest)) => {
@@ -225,7 +213,7 @@ async fn answer(
         }
     };
     let view = match known {
-        Known::Stored(stored) => TransactionView::of(stored.transaction(), coordinator.now()),
+        Known::Stored(stored) => TransactionView::of(stored.transaction(), api.coordinator.now()),
         Known::Purged(gid, phase) => TransactionView::purged(gid, phase),
     };
     let body = serde_json::to_vec(&view).expect("a view has string keys and no failing serializer");
@@ -234,9 +222,18 @@ async fn answer(
 
 /// Runs the work in a task of its own, which goes on if the caller hangs up.
 async fn own_task<T: Send + 'static>(
+    api: &Api,
     gid: Gid,
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Failure> {
+    let Ok(place) = api.places.clone().try_acquire_owned() else {
+        let why = "too many requests are under way; nothing was changed";
+        return Err(Failure::new(ProblemCode::Unavailable, why).of(&gid));
+    };
+    let work = async move {
+        let _place = place;
+        work.await
+    };
     match tokio::spawn(work).await {
         Ok(done) => done.map_err(|error| Failure::from(error).of(&gid)),
         Err(panicked) => {

@@ -61,7 +61,7 @@ pub async fn serve(listening: Listening, router: Router, stop: impl Future<Outpu
                 Err(error) => {
                     // Out of file descriptors, or a caller that hung up: neither ends the server.
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(limits::ACCEPT_PAUSE).await;
                     continue;
                 }
             },
@@ -71,8 +71,8 @@ pub async fn serve(listening: Listening, router: Router, stop: impl Future<Outpu
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits::HEAD_TIMEOUT)
-            .max_headers(100)
-            .max_buf_size(64 * 1024)
+            .max_headers(limits::HEAD_LINES)
+            .max_buf_size(limits::HEAD_BYTES)
             .serve_connection(TokioIo::new(Taken::new(stream)), TowerToHyperService::new(router.clone()));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {

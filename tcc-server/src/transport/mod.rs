@@ -46,7 +46,7 @@ pub struct Outgoing {
     pub call: Call,
     /// How long it may take, whole.
     pub timeout: Duration,
-    /// The watermark: every transaction begun before it has ended and been kept for its retention.
+    /// The watermark: every transaction begun before it has ended, and it is at least the retention ago.
     pub settled: Option<Timestamp>,
 }
 

@@ -1,5 +1,7 @@
 //! The tests of the coordinator.
 
+#[cfg(feature = "http")]
+mod api;
 mod coordinator;
 mod parked;
 mod scripted;

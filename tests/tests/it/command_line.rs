@@ -100,6 +100,19 @@ async fn a_flag_goes_before_a_variable() {
 }
 
 #[tokio::test]
+async fn a_variable_is_on_or_off_in_any_usual_word() {
+    let flags = ["--listen", "0.0.0.0:0", "--call-timeout", "0s"];
+    for off in ["off", "0", "false", "no"] {
+        refuses(&flags, &[("TCC_INSECURE", off)], &["--listen 0.0.0.0:0", "--token-file"]).await;
+    }
+    // What is still wrong then is the next flag.
+    for on in ["on", "1", "true", "yes"] {
+        refuses(&flags, &[("TCC_INSECURE", on)], &["--call-timeout 0s"]).await;
+    }
+    refuses(&[], &[("TCC_INSECURE", "perhaps")], &["TCC_INSECURE", "perhaps"]).await;
+}
+
+#[tokio::test]
 async fn who_would_be_reached_from_elsewhere_needs_a_token() {
     let elsewhere = ["--listen", "0.0.0.0:0"];
     refuses(&elsewhere, &[], &["--listen 0.0.0.0:0", "--token-file"]).await;

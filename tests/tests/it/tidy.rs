@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use tcc_core::answer::{Answer, Outlook, Reply, Response, Shape, judge};
 use tcc_core::wire::ProblemCode;
+use tcc_core::{Operation, limits};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -114,6 +116,70 @@ fn the_docs_list_every_problem_code_and_no_other() {
     let known: BTreeSet<_> =
         ProblemCode::ALL.iter().map(|code| (code.as_str().to_owned(), code.status().to_string())).collect();
     assert_eq!(listed, known);
+}
+
+#[test]
+fn the_docs_list_every_header_of_a_call() {
+    let (docs, protocol) = (read("docs/participant-api.md").to_lowercase(), read("tcc-core/src/protocol.rs"));
+    let headers: Vec<&str> =
+        protocol.split("= \"tcc-").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(headers.len(), 7, "{headers:?}");
+    for header in headers {
+        assert!(
+            docs.contains(&format!("| `tcc-{header}` |")),
+            "tcc-{header} is not in docs/participant-api.md"
+        );
+    }
+}
+
+#[test]
+fn the_docs_say_what_an_answer_means() {
+    let columns = [
+        (Operation::Try, Shape::Other),
+        (Operation::Confirm, Shape::Other),
+        (Operation::Confirm, Shape::ConfirmsOnly),
+        (Operation::Check, Shape::Other),
+    ];
+    let mut rows = 0;
+    for line in read("docs/participant-api.md").lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, answer, said @ .., _] = &*cells else { continue };
+        let (status, code) = answer.split_once(' ').unwrap_or((answer, ""));
+        let Ok(status) = status.parse() else { continue };
+        let body = if code.is_empty() { Vec::new() } else { br#"{"code":"refused"}"#.to_vec() };
+        let meant = columns.map(|(operation, shape)| {
+            let response = Response { status, retry_after: None, body: Some(body.clone()) };
+            match judge(operation, shape, Answer::Response(response)) {
+                Reply::Done(_) => "done",
+                Reply::Pending(_) => "pending",
+                Reply::Refused(_) if operation == Operation::Confirm => "attention",
+                Reply::Refused(_) => "refused",
+                Reply::Unknown { outlook: Outlook::Passing, .. } => "unknown",
+                Reply::Unknown { outlook: Outlook::Attention, .. } => "attention",
+            }
+        });
+        assert_eq!(*said, meant, "{answer}");
+        rows += 1;
+    }
+    assert!(rows > 10, "{rows} answers");
+}
+
+#[test]
+fn the_docs_say_how_much_is_taken() {
+    let docs = read("docs/http-api.md");
+    for said in [
+        format!("at most {} levels deep", limits::JSON_DEPTH),
+        format!("at most {} |", limits::BRANCHES),
+        format!("at most {} KiB: the body of each call", limits::PAYLOAD / 1024),
+        format!("over {} KiB", tcc_server::limits::BODY / 1024),
+        format!(
+            "over {} headers or {} KiB",
+            tcc_server::limits::HEAD_LINES,
+            tcc_server::limits::HEAD_BYTES / 1024
+        ),
+    ] {
+        assert!(docs.contains(&said), "docs/http-api.md does not say: {said}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tcc_client::wire::ProblemCode;
-use tcc_client::{Branch, Gid, Outcome, Phase, RunError, Stop, Wait, new_gid};
+use tcc_client::{Branch, Failure, Gid, Outcome, Phase, RunError, Stop, Wait, new_gid};
 use tcc_core::answer::Reply;
 use tcc_core::{Event, Operation};
 
@@ -52,6 +52,24 @@ async fn a_branch_that_could_not_be_registered_is_not_tried() {
     let RunError::Cancelled(Stop::Unregistered(error)) = run.await.unwrap_err() else { panic!("registered") };
     assert_eq!((error.code(), error.outcome()), (Some(ProblemCode::TooLarge), Outcome::Known));
     assert_eq!(stub.count("stock/try"), 0);
+}
+
+/// A forgotten cancel would end as Cancelled with the money gone.
+#[tokio::test]
+async fn what_is_tried_has_a_cancel_or_says_that_it_needs_none() {
+    let stub = Stub::start().await;
+    let at = |operation: &str| format!("{}/{operation}", stub.participant("stock"));
+    let forgotten = || Branch::new("stock").try_(at("try")).confirm(at("confirm"));
+    let run = stub.client().transaction(new_gid()).run(async |tcc| tcc.try_(forgotten()).await);
+    let RunError::Cancelled(Stop::Unregistered(error)) = run.await.unwrap_err() else { panic!("tried") };
+    let Failure::Invalid(invalid) = &error.failed().failure else { panic!("{error:?}") };
+    assert_eq!(invalid.pointer, "/branches/0/cancel");
+    assert_eq!((stub.count("register"), stub.count("stock/try")), (0, 0));
+    for branch in [forgotten().no_cancel(), forgotten().cancel(at("cancel"))] {
+        let run = stub.client().transaction(new_gid()).run(async |tcc| tcc.try_(branch).await);
+        run.await.unwrap();
+    }
+    assert_eq!((stub.count("register"), stub.count("stock/try")), (2, 2));
 }
 
 #[tokio::test]
