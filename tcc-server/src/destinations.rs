@@ -213,14 +213,14 @@ impl Destination {
             }
             // Those that were under way when it was shut tell nothing new.
             (Took::Badly | Took::NotAtAll, Some(_)) if !probe => {}
-            (Took::Badly | Took::NotAtAll, Some(_)) => self.shut(&mut state),
+            (Took::Badly | Took::NotAtAll, Some(_)) => self.shut(&mut state, took),
             (Took::Badly | Took::NotAtAll, None) => {
                 state.failures = state.failures.saturating_add(took.weight());
                 // Whoever is just being let in again is not given as many tries.
                 let failures = limits::FAILURES.min(u32::try_from(state.allowed).unwrap_or(u32::MAX));
                 if state.failures >= failures * SILENCE {
                     tracing::warn!(destination = self.name, "does not answer; it is asked now and then");
-                    self.shut(&mut state);
+                    self.shut(&mut state, took);
                 }
             }
         }
@@ -237,9 +237,10 @@ impl Destination {
         }
     }
 
-    fn shut(&self, state: &mut State) {
-        let until = Instant::now() + state.pause;
+    fn shut(&self, state: &mut State, took: Took) {
+        let pause = if took == Took::Badly { limits::PAUSE_AFTER_ERROR } else { state.pause };
         state.pause = (state.pause * 2).min(limits::LONGEST_PAUSE);
+        let until = Instant::now() + pause;
         state.surplus += state.allowed - self.places.forget_permits(state.allowed);
         state.allowed = 0;
         state.shut = Some(Shut { until, probing: false });
@@ -418,7 +419,11 @@ mod tests {
         for _ in 0..errors {
             assert!(call(&destinations, Took::Badly).await);
         }
-        assert!(!call(&destinations, Took::Well).await);
+        for _ in 0..8 {
+            assert!(!call(&destinations, Took::Well).await);
+            tokio::time::sleep(limits::PAUSE_AFTER_ERROR).await;
+            assert!(call(&destinations, Took::Badly).await, "it is there, and the next call may fare better");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,6 +21,16 @@ use crate::transport::Outgoing;
 
 /// Drives a transaction, on which a claim is held, in a task of its own, or hands it to the one that drives it.
 pub(crate) fn start(coordinator: &Arc<Coordinator>, stored: Stored) {
+    spawn(coordinator, stored, None);
+}
+
+/// The same for one that was claimed from the store: of those there are fewer at once.
+pub(crate) fn start_claimed(coordinator: &Arc<Coordinator>, stored: Stored) {
+    coordinator.live.count_claimed();
+    spawn(coordinator, stored, Some(Claimed(coordinator.clone())));
+}
+
+fn spawn(coordinator: &Arc<Coordinator>, stored: Stored, claimed: Option<Claimed>) {
     if let Some((stored, mailbox)) = coordinator.live.admit(stored) {
         let driver = Driver {
             coordinator: coordinator.clone(),
@@ -33,6 +43,7 @@ pub(crate) fn start(coordinator: &Arc<Coordinator>, stored: Stored) {
             no_place: HashMap::new(),
             decided: Arc::default(),
             saved_at: coordinator.now(),
+            _claimed: claimed,
         };
         tokio::spawn(driver.run(stored));
     }
@@ -54,6 +65,16 @@ struct Driver {
     /// Whether a decision is known here: a try that still waits for a place is not made any more.
     decided: Arc<AtomicBool>,
     saved_at: Timestamp,
+    _claimed: Option<Claimed>,
+}
+
+/// A place among the drivers of what was claimed from the store.
+struct Claimed(Arc<Coordinator>);
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        self.0.live.uncount_claimed();
+    }
 }
 
 /// What became of a call.
@@ -178,13 +199,8 @@ impl Driver {
             let (gid, attempt) = (call.gid.clone(), call.attempt);
             let outgoing = Outgoing { call, timeout, settled: coordinator.settled() };
             let seen = coordinator.transports.call(outgoing).await;
-            let silent = is_silence(&seen);
+            place.leave(took(&seen));
             let reply = answer::judge(operation, shape, seen);
-            place.leave(match reply {
-                Reply::Unknown { .. } if silent => Took::NotAtAll,
-                Reply::Unknown { .. } => Took::Badly,
-                Reply::Done(_) | Reply::Pending(_) | Reply::Refused(_) => Took::Well,
-            });
             let id = branch.as_ref().map(BranchId::as_str);
             tracing::debug!(%gid, branch = id, %operation, attempt, reply = %word(&reply), "called");
             Called::Fact(Event::Reply { branch, operation, reply, random: Random(fastrand::u32(..)) })
@@ -275,7 +291,7 @@ impl Driver {
             first.get_or_insert(destination);
         }
         let now = self.coordinator.now();
-        let until = now + limits::PARKED.mul_f64(0.5 + fastrand::f64() / 2.0);
+        let until = now + limits::PARKED;
         let until = stored.transaction().due_without_calls(now).map_or(until, |due| due.min(until));
         first.map(|destination| (destination.clone(), until))
     }
@@ -322,11 +338,17 @@ impl Driver {
     }
 }
 
-/// Whether nobody answered, or only somebody who stands in front of the participant, or who wants no calls now.
-const fn is_silence(seen: &Answer) -> bool {
+/// Whether the destination is there: not what its answer means to the transaction. One that refuses a call, or does not
+/// understand it, is there for all others.
+const fn took(seen: &Answer) -> Took {
     match seen {
-        Answer::None(_) => true,
-        Answer::Response(response) => matches!(response.status, 408 | 429 | 502 | 503 | 504),
+        Answer::None(_) => Took::NotAtAll,
+        Answer::Response(response) => match response.status {
+            // Of somebody who stands in front of it, or who wants no calls now.
+            408 | 429 | 502 | 503 | 504 => Took::NotAtAll,
+            500.. => Took::Badly,
+            _ => Took::Well,
+        },
     }
 }
 

@@ -39,6 +39,9 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest until the next probe. One call a second burdens nobody, and whoever waits for a destination that was
 /// mended does not wait much longer.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// How long after a probe that was answered with an error: the destination is there, and whoever comes next may fare
+/// better.
+pub const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 /// How long a transaction stays parked before it is looked at even so: no promise rests on what wakes it before.
 pub const PARKED: Duration = Duration::from_secs(3600);
 /// How often it is looked whether destinations take those parked there.

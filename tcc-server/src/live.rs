@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tcc_core::{Gid, Stored, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -15,6 +16,8 @@ pub(crate) struct Live {
     waiting: Mutex<HashMap<Gid, watch::Sender<Option<Stored>>>>,
     due: watch::Sender<Option<Timestamp>>,
     saving: Mutex<HashMap<Gid, Saves>>,
+    /// Drivers of what was claimed from the store.
+    claimed: AtomicUsize,
 }
 
 /// The saves of one transaction that are under way here.
@@ -37,6 +40,20 @@ impl Live {
     /// How many more transactions may be driven here.
     pub(crate) fn room(&self) -> usize {
         limits::DRIVERS.saturating_sub(self.drivers().len())
+    }
+
+    /// How many more that are claimed from the store may be driven here.
+    pub(crate) fn room_for_claimed(&self) -> usize {
+        limits::DRIVERS_CLAIMED.saturating_sub(self.claimed.load(Ordering::Relaxed)).min(self.room())
+    }
+
+    /// Counts a driver of what was claimed from the store, until [`Live::uncount_claimed`].
+    pub(crate) fn count_claimed(&self) {
+        self.claimed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn uncount_claimed(&self) {
+        self.claimed.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Makes room for a driver. `None` where there is one already, to which the transaction was passed on, and where

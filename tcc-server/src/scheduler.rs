@@ -109,15 +109,15 @@ async fn release(coordinator: &Arc<Coordinator>) -> Result<Option<usize>, Unavai
     Ok(released)
 }
 
-/// How many more may be claimed from the store.
+/// How many more may be claimed from the store at once.
 fn room(coordinator: &Coordinator) -> usize {
-    limits::DRIVERS_CLAIMED.saturating_sub(coordinator.live.len()).min(limits::CLAIM_WINDOW)
+    coordinator.live.room_for_claimed().min(limits::CLAIM_WINDOW)
 }
 
 fn drive(coordinator: &Arc<Coordinator>, claimed: Vec<Result<Stored, Undecodable>>) {
     for stored in claimed {
         match stored {
-            Ok(stored) => driver::start(coordinator, stored),
+            Ok(stored) => driver::start_claimed(coordinator, stored),
             // It stays claimed for a lease, and holds up nobody.
             Err(poison) => tracing::error!(error = %chain(&poison), "a transaction cannot be read"),
         }

@@ -318,3 +318,48 @@ async fn a_writer_that_learns_late_of_its_save_does_not_try_what_was_cancelled_s
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(script.count("try stock") + script.count("try money"), 0, "{:?}", script.calls());
 }
+
+/// C9: what falls due is claimed also while as many callers as may are driven.
+#[tokio::test]
+async fn those_who_are_driven_for_their_callers_take_no_place_from_what_falls_due() {
+    let script = Script::new(async |outgoing: Outgoing| {
+        if outgoing.call.endpoint.as_str().starts_with("t:hung") {
+            tokio::time::sleep(outgoing.timeout).await;
+            return Answer::None(Failure::TimedOut);
+        }
+        status(200)
+    });
+    let bench = Bench::new(&script);
+    for i in 0..tcc_server::limits::DRIVERS_CLAIMED {
+        // Each at a destination of its own, as slow as a call may be.
+        let hung =
+            format!(r#"{{"gid":"hung/{i}","branches":[{{"id":"a","at":"t:hung{i}","timeout_ms":60000}}]}}"#);
+        bench.begin(&hung).await.unwrap();
+    }
+    let later = r#"{"gid":"later","branches":[{"id":"a","at":"t:healthy","delay_ms":500}]}"#;
+    let known = bench.begin(later).await.unwrap();
+    assert_eq!(bench.ends(known).await, Phase::Confirmed);
+}
+
+/// C9: a participant that answers that it cannot take some calls is there for all others.
+#[tokio::test]
+async fn those_whose_calls_are_no_good_delay_none_that_are() {
+    let script = Script::new(async |outgoing: Outgoing| {
+        let bad = outgoing.call.branch.as_ref().is_some_and(|branch| branch.as_str() == "bad");
+        status(if bad { 400 } else { 200 })
+    });
+    let bench = Bench::new(&script);
+    for i in 0..200 {
+        let bad = format!(
+            r#"{{"gid":"bad/{i}","branches":[{{"id":"bad","at":"t:p","retry":{{"intervals_ms":[20]}}}}]}}"#
+        );
+        bench.begin(&bad).await.unwrap();
+    }
+    until("the bad calls", || script.count("try bad") > 20).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for i in 0..5 {
+        let good = format!(r#"{{"gid":"good/{i}","branches":[{{"id":"good","at":"t:p"}}]}}"#);
+        let known = bench.begin(&good).await.unwrap();
+        assert_eq!(bench.ends(known).await, Phase::Confirmed, "{i}, after {} calls", script.calls().len());
+    }
+}
