@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::store::{
-    BoxFuture, Claimed, Counts, Filter, Listing, Page, Refusal, Row, Store, Unavailable, Unknown, Write,
-    Written,
+    BoxFuture, Claimed, Counts, Filter, Listing, Page, Parked, Refusal, Row, Store, Unavailable, Unknown,
+    Write, Written,
 };
 use crate::{Gid, Phase, Timestamp};
 
@@ -32,7 +32,7 @@ struct Rows {
     by_gid: HashMap<Gid, u64>,
     /// What has not ended, the longest due first.
     due: BTreeSet<(Timestamp, u64)>,
-    /// What of that is parked, by destination.
+    /// What of that is parked, by destination, the longest parked first.
     parked: BTreeMap<String, BTreeSet<(Timestamp, u64)>>,
     inserted: u64,
 }
@@ -134,24 +134,22 @@ impl Rows {
             self.inserted += 1;
             self.inserted
         });
-        if let Some(held) = held
-            && let Some(due_at) = held.due_at
-        {
+        if let Some(due_at) = held.and_then(|held| held.due_at) {
             self.due.remove(&(due_at, order));
-            if let Some(destination) = &held.parked
-                && let Some(parked) = self.parked.get_mut(destination)
-            {
-                parked.remove(&(due_at, order));
-                if parked.is_empty() {
-                    self.parked.remove(destination);
-                }
+        }
+        if let Some(Parked { at, since }) = held.and_then(|held| held.parked.as_ref())
+            && let Some(parked) = self.parked.get_mut(at)
+        {
+            parked.remove(&(*since, order));
+            if parked.is_empty() {
+                self.parked.remove(at);
             }
         }
         if let Some(due_at) = row.due_at {
             self.due.insert((due_at, order));
-            if let Some(destination) = &row.parked {
-                self.parked.entry(destination.clone()).or_default().insert((due_at, order));
-            }
+        }
+        if let Some(Parked { at, since }) = &row.parked {
+            self.parked.entry(at.clone()).or_default().insert((*since, order));
         }
         self.by_gid.insert(row.gid.clone(), order);
         self.by_order.insert(order, Kept { row, claimed_until: claim.map(|lease| now + lease) });

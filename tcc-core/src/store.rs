@@ -49,7 +49,7 @@ pub trait Store: Send + Sync + 'static {
     /// When the store cannot be reached now.
     fn claim(&self, lease: Duration, limit: usize) -> BoxFuture<'_, Result<Claimed, Unavailable>>;
 
-    /// Rows parked at a destination that nobody holds a claim on, due or not, the longest due first, and claims them
+    /// Rows parked at a destination that nobody holds a claim on, due or not, the longest parked first, and claims them
     /// for the length of the lease.
     ///
     /// # Errors
@@ -102,9 +102,8 @@ pub struct Row {
     pub phase: Phase,
     /// When somebody has to look at it; `None` once it ended.
     pub due_at: Option<Timestamp>,
-    /// The destination that it waits for, which takes no calls now: until it does, or until `due_at`, a look at the
-    /// row would gain nothing. `None` once it ended.
-    pub parked: Option<String>,
+    /// Whom it waits for: until then, or until `due_at`, a look at the row would gain nothing. `None` once it ended.
+    pub parked: Option<Parked>,
     /// Whether a human should look.
     pub attention: bool,
     /// When it began.
@@ -117,6 +116,15 @@ pub struct Row {
     pub version: u64,
     /// Drawn at random for each write, so that its writer knows the row for its own.
     pub tag: u64,
+}
+
+/// A destination that takes no calls now, and since when a row waits for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// The destination; not empty.
+    pub at: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// One write.
@@ -283,8 +291,8 @@ pub struct Change {
     replaces: Option<u64>,
     /// The phase the store holds; `None` if it holds nothing.
     before: Option<Phase>,
-    /// Where it is parked, and until when.
-    parked: Option<(String, Timestamp)>,
+    /// Where it is parked, and until when at the latest.
+    parked: Option<(Parked, Timestamp)>,
 }
 
 /// What a save makes durable.
@@ -372,8 +380,8 @@ impl Change {
 
     /// Parks it at a destination that takes no calls, where all it waits for are calls to that destination. It is
     /// claimed when the destination takes calls again, and at the latest at that moment.
-    pub fn park(self, destination: String, until: Timestamp) -> Self {
-        Self { parked: Some((destination, until)), ..self }
+    pub fn park(self, parked: Parked, until: Timestamp) -> Self {
+        Self { parked: Some((parked, until)), ..self }
     }
 
     /// The transaction's id.
@@ -417,7 +425,7 @@ impl Change {
         let transaction = &self.transaction;
         let due_at = transaction.due();
         let (parked, due_at) = match (self.parked, due_at) {
-            (Some((destination, until)), Some(_)) => (Some(destination), Some(until)),
+            (Some((parked, until)), Some(_)) => (Some(parked), Some(until)),
             (_, due_at) => (None, due_at),
         };
         let row = Row {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tcc_core::answer::{Answer, Reply};
-use tcc_core::store::{BoxFuture, Refusal, SaveError, load};
+use tcc_core::store::{BoxFuture, Parked, Refusal, SaveError, load};
 use tcc_core::{
     Applied, BranchId, Call, Change, Event, Found, Gid, Operation, Plan, Random, Stored, Timestamp, answer,
 };
@@ -250,7 +250,7 @@ impl Driver {
         loop {
             let parked = if claim.is_none() { self.parking(&stored) } else { None };
             let change = match parked {
-                Some((destination, until)) => stored.into_change().park(destination, until),
+                Some((parked, until)) => stored.into_change().park(parked, until),
                 None => stored.into_change(),
             };
             match self.save(change, claim).await? {
@@ -284,7 +284,7 @@ impl Driver {
     }
 
     /// Where to park it: if there was no place for any of the calls it waits for, at the first of their destinations.
-    fn parking(&self, stored: &Stored) -> Option<(String, Timestamp)> {
+    fn parking(&self, stored: &Stored) -> Option<(Parked, Timestamp)> {
         let mut first = None;
         for (branch, operation) in stored.transaction().awaited() {
             let destination = self.no_place.get(&(branch.cloned(), operation))?;
@@ -293,7 +293,7 @@ impl Driver {
         let now = self.coordinator.now();
         let until = now + limits::PARKED;
         let until = stored.transaction().due_without_calls(now).map_or(until, |due| due.min(until));
-        first.map(|destination| (destination.clone(), until))
+        first.map(|destination| (Parked { at: destination.clone(), since: now }, until))
     }
 
     async fn save(&mut self, change: Change, claim: Option<Duration>) -> Result<Saved, Stopped> {

@@ -12,7 +12,7 @@ use crate::crash::{self, Moment, Site};
 use crate::{driver, limits};
 
 /// Has everything done that falls due.
-#[must_use = "dropping it stops the coordinator from acting"]
+#[must_use = "dropping it leaves what falls due undone"]
 pub struct Scheduler {
     coordinator: Arc<Coordinator>,
     tasks: JoinSet<()>,

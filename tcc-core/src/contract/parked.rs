@@ -3,12 +3,16 @@
 use super::{
     HOUR, SOON, Subject, begun, claim, claiming, due, ended, insert, load, names, replace, then, win,
 };
-use crate::store::Row;
+use crate::store::{Parked, Row};
 use crate::{Phase, Store, Timestamp};
+
+fn at(destination: &str, since: Timestamp) -> Option<Parked> {
+    Some(Parked { at: destination.to_owned(), since })
+}
 
 /// A transaction that begins now, parked at a destination until a moment.
 fn parked(store: &dyn Store, id: &str, destination: &str, until: Timestamp) -> Row {
-    Row { parked: Some(destination.to_owned()), ..due(store, id, until) }
+    Row { parked: at(destination, store.now()), ..due(store, id, until) }
 }
 
 /// The gids claimed, in order.
@@ -24,18 +28,19 @@ pub(super) async fn what_is_parked_is_claimed_by_destination(subject: &dyn Subje
     let store = subject.fresh().await;
     assert_eq!(claim_parked(&*store, "payment:80", 100).await, [""; 0]);
     let now = store.now();
-    for (id, minutes) in [("c", 3), ("a", 1), ("d", 4), ("b", 2)] {
-        win(&*store, insert(&parked(&*store, id, "payment:80", now + HOUR * minutes))).await;
+    for (id, hours) in [("c", 3), ("a", 5), ("d", 1), ("b", 4), ("due", 2)] {
+        let until = if id == "due" { now } else { now + HOUR * (hours % 3 + 1) };
+        let row = Row { parked: at("payment:80", now - HOUR * hours), ..due(&*store, id, until) };
+        win(&*store, insert(&row)).await;
     }
-    win(&*store, insert(&parked(&*store, "due", "payment:80", now))).await;
     win(&*store, insert(&parked(&*store, "elsewhere", "payment:8", now))).await;
     win(&*store, insert(&due(&*store, "nowhere", now))).await;
     assert_eq!(claim_parked(&*store, "payment", 100).await, [""; 0], "names are exact");
     assert_eq!(claim_parked(&*store, "payment:80", 0).await, [""; 0]);
-    assert_eq!(claim_parked(&*store, "payment:80", 3).await, ["due", "a", "b"], "the longest due first");
+    assert_eq!(claim_parked(&*store, "payment:80", 3).await, ["a", "b", "c"], "the longest parked first");
     let rest = store.claim_parked("payment:80", HOUR, 100).await.expect("a store that can be reached");
-    assert_eq!(names(&rest), ["c", "d"]);
-    assert_eq!(rest[0].document, b"c begins", "rows come whole");
+    assert_eq!(names(&rest), ["due", "d"]);
+    assert_eq!(rest[1].document, b"d begins", "rows come whole");
     assert_eq!(claim_parked(&*store, "payment:80", 100).await, [""; 0], "all are claimed");
 }
 
@@ -82,7 +87,7 @@ pub(super) async fn destinations_are_told_while_something_is_parked_there(subjec
     win(&*store, replace(&ended(&a, Phase::Cancelled, store.now()))).await;
     let unparked = Row { parked: None, due_at: Some(until + SOON), ..then(&b, Phase::Cancelling) };
     win(&*store, replace(&unparked)).await;
-    let moved = Row { parked: Some("stock:1".to_owned()), ..then(&d, Phase::Trying) };
+    let moved = Row { parked: at("stock:1", store.now()), ..then(&d, Phase::Trying) };
     win(&*store, replace(&moved)).await;
     assert_eq!(parked_at(&*store, 100).await, ["payment", "stock:1"]);
     assert_eq!(claim_parked(&*store, "stock:1", 100).await, ["d"]);

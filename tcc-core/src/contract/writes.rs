@@ -1,7 +1,7 @@
 //! What becomes of writes.
 
 use super::{HOUR, Subject, begun, commit, due, ended, gid, insert, load, replace, then, together, win};
-use crate::store::{Refusal, Row, Write, Written};
+use crate::store::{Parked, Refusal, Row, Write, Written};
 use crate::{Digest, Phase, Timestamp};
 
 pub(super) async fn an_insert_wins_once(subject: &dyn Subject) {
@@ -100,7 +100,7 @@ pub(super) async fn what_cannot_be_stored_is_refused_alone(subject: &dyn Subject
         Row { ended_at: Some(store.now()), due_at: None, ..good("ended-while-trying") },
         Row { phase: Phase::Confirmed, ..good("never-ended") },
         Row {
-            parked: Some("payment".to_owned()),
+            parked: Some(Parked { at: "payment".to_owned(), since: store.now() }),
             ..ended(&good("parked-after-its-end"), Phase::Confirmed, store.now())
         },
     ];
@@ -134,7 +134,10 @@ pub(super) async fn every_column_comes_back(subject: &dyn Subject) {
         Row { digest: Some(Digest([0xff; 32])), attention: true, ..begun(&*store, "first") },
         Row { document: every_byte, due_at: Some(at(1)), created_at: at(0), ..begun(&*store, "binary") },
         Row { document: vec![0], tag: u64::MAX, ..begun(&*store, "zero") },
-        Row { parked: Some("payment.example:8443".to_owned()), ..begun(&*store, "parked") },
+        Row {
+            parked: Some(Parked { at: "payment.example:8443".to_owned(), since: at(-7) }),
+            ..begun(&*store, "parked")
+        },
         Row { tag: 0, digest: Some(Digest([0; 32])), ..begun(&*store, &"x".repeat(128)) },
         Row { due_at: Some(at(i64::MAX)), created_at: at(-1), ..begun(&*store, "a_b:c/d-e") },
     ];

@@ -13,6 +13,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use std::vec;
 
+use futures_util::FutureExt;
+use futures_util::future::Shared;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
@@ -62,7 +64,7 @@ impl HttpTransport {
     /// When the system's certificates cannot be read.
     pub fn new(allow: AllowList) -> Result<Self, TransportError> {
         let allow = Arc::new(allow);
-        let mut http = HttpConnector::new_with_resolver(Resolver { allow: allow.clone() });
+        let mut http = HttpConnector::new_with_resolver(Resolver::new(allow.clone()));
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(limits::CONNECT_TIMEOUT));
@@ -207,18 +209,51 @@ fn headers(outgoing: &Outgoing) -> Option<HeaderMap> {
 
 /// Resolves names and refuses those that lead where nothing may be called. The connection is made to the very
 /// addresses that were checked, so a second look-up cannot change them.
+///
+/// A name is looked up once at a time, however many ask: the look-ups of a name server that is silent hold threads, of
+/// which other names need some too.
 #[derive(Clone)]
 struct Resolver {
     allow: Arc<AllowList>,
+    under_way: Arc<Mutex<HashMap<Name, Lookup>>>,
 }
+
+/// A look-up, shared by those who wait for it.
+type Lookup = Shared<BoxFuture<'static, Result<Vec<SocketAddr>, Unresolved>>>;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the name {0}")]
 struct Refused(String);
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("the name could not be resolved")]
-struct Unresolved(#[source] io::Error);
+struct Unresolved(#[source] Arc<io::Error>);
+
+impl Resolver {
+    fn new(allow: Arc<AllowList>) -> Self {
+        Self { allow, under_way: Arc::default() }
+    }
+
+    fn look_up(&self, name: &Name) -> Lookup {
+        let mut under_way = self.under_way.lock().expect("no code under this lock can panic");
+        if let Some(lookup) = under_way.get(name) {
+            return lookup.clone();
+        }
+        let (asked, all) = (name.clone(), self.under_way.clone());
+        // In a task of its own: whoever asked first may not wait to its end.
+        let found = tokio::spawn(async move {
+            let found = tokio::net::lookup_host((asked.as_str(), 0)).await;
+            all.lock().expect("no code under this lock can panic").remove(&asked);
+            found.map(Iterator::collect).map_err(|error| Unresolved(Arc::new(error)))
+        });
+        let gone = |error| Unresolved(Arc::new(io::Error::other(error)));
+        let found: BoxFuture<'static, _> =
+            Box::pin(async move { found.await.unwrap_or_else(|e| Err(gone(e))) });
+        let lookup = found.shared();
+        under_way.insert(name.clone(), lookup.clone());
+        lookup
+    }
+}
 
 impl tower_service::Service<Name> for Resolver {
     type Response = vec::IntoIter<SocketAddr>;
@@ -230,10 +265,9 @@ impl tower_service::Service<Name> for Resolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let allow = self.allow.clone();
+        let (allow, lookup) = (self.allow.clone(), self.look_up(&name));
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            let addresses: Vec<SocketAddr> = found.map_err(Unresolved)?.collect();
+            let addresses: Vec<SocketAddr> = lookup.await?;
             allow.check_resolved(name.as_str(), &addresses).map_err(Refused)?;
             Ok(addresses.into_iter())
         })
@@ -266,4 +300,21 @@ fn failure(error: &legacy::Error) -> Failure {
 fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     error.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| is_of_tls(wrapped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_once_at_a_time() {
+        let resolver = Resolver::new(Arc::default());
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        let first = resolver.look_up(&name("localhost"));
+        assert!(first.ptr_eq(&resolver.look_up(&name("localhost"))));
+        assert!(!first.ptr_eq(&resolver.look_up(&name("127.0.0.1"))));
+        drop(resolver.look_up(&name("localhost")));
+        assert!(!first.await.unwrap().is_empty());
+        assert!(resolver.under_way.lock().unwrap().get(&name("localhost")).is_none(), "then it is forgotten");
+    }
 }

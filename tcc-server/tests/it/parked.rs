@@ -55,7 +55,7 @@ async fn parked_at(bench: &Bench) -> Vec<String> {
 }
 
 async fn parked(bench: &Bench, gid_: &str) -> Option<String> {
-    bench.store.load(&gid(gid_)).await.unwrap().unwrap().parked
+    bench.store.load(&gid(gid_)).await.unwrap().unwrap().parked.map(|parked| parked.at)
 }
 
 async fn until_parked(bench: &Bench, gids: impl IntoIterator<Item = String>) {
@@ -238,4 +238,22 @@ async fn who_is_claimed_while_its_driver_leaves_is_driven() {
     tokio::time::sleep(limits::RELEASE * 4).await;
     bench.store.told.add_permits(1);
     assert_eq!(bench.ends(known).await, Phase::Confirmed);
+}
+
+/// It answers, and so it may be the fault of those calls: they must not keep all others from being tried.
+#[tokio::test]
+async fn calls_that_are_answered_with_errors_for_ever_hold_no_others_up_for_long() {
+    let script = Script::new(async |outgoing: Outgoing| {
+        let bad = outgoing.call.branch.as_ref().is_some_and(|branch| branch.as_str() == "bad");
+        status(if bad { 500 } else { 200 })
+    });
+    let bench = Bench::new(&script);
+    for i in 0..100 {
+        let retry = r#""retry":{"intervals_ms":[20]}"#;
+        let bad = format!(r#"{{"gid":"bad/{i}","branches":[{{"id":"bad","at":"t:p",{retry}}}]}}"#);
+        bench.begin(&bad).await.unwrap();
+    }
+    until_parked(&bench, (0..100).map(|i| format!("bad/{i}"))).await;
+    let known = bench.begin(r#"{"gid":"good","branches":[{"id":"good","at":"t:p"}]}"#).await.unwrap();
+    assert_eq!(bench.ends(known).await, Phase::Confirmed, "after {} calls", script.calls().len());
 }

@@ -122,7 +122,7 @@ pub(super) fn claim_parked(
     let snapshot = connection.unchecked_transaction()?;
     {
         let mut parked =
-            snapshot.prepare_cached("SELECT id FROM transactions WHERE parked = ? ORDER BY due_at, id")?;
+            snapshot.prepare_cached("SELECT id FROM transactions WHERE parked = ? ORDER BY since, id")?;
         let mut parked = parked.query([destination])?;
         while taken.len() < limit
             && let Some(found) = parked.next()?
@@ -154,9 +154,20 @@ pub(super) fn parked_at(connection: &Connection, limit: usize) -> rusqlite::Resu
     Ok(destinations)
 }
 
+/// Reads rows. One that nobody can read, because the file was damaged, takes no other with it.
 fn read(snapshot: &Connection, ids: &[i64]) -> rusqlite::Result<Vec<Row>> {
     let mut by_id = snapshot.prepare_cached(&format!("SELECT {COLUMNS} FROM transactions WHERE id = ?1"))?;
-    ids.iter().map(|id| by_id.query_row([id], rows::read)).collect()
+    let mut rows = Vec::with_capacity(ids.len());
+    for id in ids {
+        match by_id.query_row([id], rows::read) {
+            Ok(row) => rows.push(row),
+            Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
+                tracing::error!(id, %error, "a row of the log cannot be read");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(rows)
 }
 
 pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
@@ -192,7 +203,7 @@ pub(super) fn list(connection: &Connection, filter: &Filter, page: &Page) -> rus
     let sql = format!(
         "SELECT {COLUMNS} FROM transactions {by} WHERE {conditions} AND id > ? AND id <= ? ORDER BY id LIMIT ?"
     );
-    let found = |found: &rusqlite::Row<'_>| Ok((rows::read(found)?, found.get::<_, i64>(11)?));
+    let found = |found: &rusqlite::Row<'_>| Ok((rows::read(found)?, found.get::<_, i64>(12)?));
     let mut rows: Vec<(Row, i64)> = snapshot
         .prepare(&sql)?
         .query_map(params_from_iter(values), found)?

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
-use tcc_core::store::{BoxError, Refusal, Row, Write};
+use tcc_core::store::{BoxError, Parked, Refusal, Row, Write};
 use tcc_core::{BadId, Digest, Gid, Phase, Timestamp};
 
 use crate::limits;
@@ -111,8 +111,8 @@ fn put(
 ) -> rusqlite::Result<Option<Outcome>> {
     let phase = number(row.phase);
     let (sql, key, values): (_, &dyn rusqlite::ToSql, _) = match &held {
-        None => (INSERT, &row.gid.as_str(), 11),
-        Some(held) => (REPLACE, &held.id, 12),
+        None => (INSERT, &row.gid.as_str(), 12),
+        Some(held) => (REPLACE, &held.id, 13),
     };
     let changed = connection.prepare_cached(sql)?.execute(
         &params![
@@ -126,7 +126,8 @@ fn put(
             row.ended_at.map(Timestamp::as_millis),
             row.digest.as_ref().map(|digest| &digest.0),
             row.document,
-            row.parked,
+            row.parked.as_ref().map(|parked| &parked.at),
+            row.parked.as_ref().map(|parked| parked.since.as_millis()),
             held.map(|held| held.version),
         ][..values],
     );
@@ -152,12 +153,12 @@ fn put(
 }
 
 const INSERT: &str = "INSERT INTO transactions \
-    (gid, version, tag, phase, attention, due_at, created_at, ended_at, digest, document, parked) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    (gid, version, tag, phase, attention, due_at, created_at, ended_at, digest, document, parked, since) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 const REPLACE: &str = "UPDATE transactions SET \
     version = ?2, tag = ?3, phase = ?4, attention = ?5, due_at = ?6, created_at = ?7, ended_at = ?8, digest = ?9, \
-    document = ?10, parked = ?11 WHERE id = ?1 AND version = ?12";
+    document = ?10, parked = ?11, since = ?12 WHERE id = ?1 AND version = ?13";
 
 /// What a write finds.
 #[derive(Clone, Copy)]
@@ -230,7 +231,7 @@ fn of_the_row(error: &rusqlite::Error) -> bool {
 
 /// The columns that [`read`] reads, in its order.
 pub(super) const COLUMNS: &str =
-    "gid, version, tag, phase, attention, due_at, created_at, ended_at, digest, parked, document, id";
+    "gid, version, tag, phase, attention, due_at, created_at, ended_at, digest, parked, since, document, id";
 
 /// A row whose columns are [`COLUMNS`].
 pub(super) fn read(found: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
@@ -247,8 +248,11 @@ pub(super) fn read(found: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         created_at: Timestamp::from_millis(found.get(6)?),
         ended_at: moment(7)?,
         digest: digest.map(Digest),
-        parked: found.get(9)?,
-        document: found.get::<_, Option<Vec<u8>>>(10)?.unwrap_or_default(),
+        parked: match (found.get(9)?, moment(10)?) {
+            (Some(at), Some(since)) => Some(Parked { at, since }),
+            _ => None,
+        },
+        document: found.get::<_, Option<Vec<u8>>>(11)?.unwrap_or_default(),
     })
 }
 

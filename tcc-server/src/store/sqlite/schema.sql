@@ -7,8 +7,9 @@ CREATE TABLE transactions (
     phase       INTEGER NOT NULL CHECK (phase BETWEEN 0 AND 5),
     attention   INTEGER NOT NULL CHECK (attention IN (0, 1)),
     due_at      INTEGER,
-    -- The destination it waits for, which takes no calls.
+    -- The destination it waits for, which takes no calls, and since when.
     parked      TEXT,
+    since       INTEGER,
     created_at  INTEGER NOT NULL,
     ended_at    INTEGER,
     digest      BLOB,
@@ -17,13 +18,14 @@ CREATE TABLE transactions (
     -- Spelt out: for a list of three SQLite would build a table anew at every write.
     CONSTRAINT ended_by_phase CHECK ((ended_at IS NULL) = (phase = 0 OR phase = 1 OR phase = 3)),
     CONSTRAINT due_until_ended CHECK ((ended_at IS NULL) = (due_at IS NOT NULL)),
-    CONSTRAINT parked_until_ended CHECK (parked IS NULL OR ended_at IS NULL)
+    CONSTRAINT parked_until_ended CHECK (parked IS NULL OR ended_at IS NULL),
+    CONSTRAINT parked_since CHECK ((parked IS NULL) = (since IS NULL))
 ) STRICT;
 
 -- What is unfinished. created_at is there so that the oldest is found without reading rows.
 CREATE INDEX due ON transactions (due_at, created_at) WHERE due_at IS NOT NULL;
 -- What waits at each destination.
-CREATE INDEX parked ON transactions (parked, due_at) WHERE parked IS NOT NULL;
+CREATE INDEX parked ON transactions (parked, since) WHERE parked IS NOT NULL;
 -- What can be purged, and what can be forgotten after that.
 CREATE INDEX ended ON transactions (ended_at) WHERE ended_at IS NOT NULL AND document IS NOT NULL;
 CREATE INDEX emptied ON transactions (ended_at) WHERE document IS NULL;

@@ -1,10 +1,12 @@
 //! Which files are opened, how, and by whom.
 
-use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use rusqlite::Connection;
-use tcc_core::store::{Counts, Filter, Page, Row, Written};
+use tcc_core::contract::row;
+use tcc_core::store::{Counts, Filter, Page, Parked, Row, Write, Written};
 use tcc_core::{Phase, Store};
 use tcc_server::limits;
 use tcc_server::store::{OpenError, SqliteOptions, SqliteStore};
@@ -13,12 +15,20 @@ use tempfile::TempDir;
 use super::process;
 use super::{insert, win};
 
+/// Opens it. A process that another test is just starting holds, until it runs its own program, whatever was open
+/// when it was forked: also the lock of a store that was dropped since.
 fn open(path: &Path) -> Result<SqliteStore, OpenError> {
-    SqliteStore::open(path, SqliteOptions::default())
+    let bound = Instant::now() + Duration::from_secs(10);
+    loop {
+        match SqliteStore::open(path, SqliteOptions::default()) {
+            Err(OpenError::InUse { .. }) if Instant::now() < bound => thread::sleep(Duration::from_millis(5)),
+            opened => return opened,
+        }
+    }
 }
 
 fn refused(path: &Path) -> OpenError {
-    open(path).err().expect("a refusal")
+    SqliteStore::open(path, SqliteOptions::default()).err().expect("a refusal")
 }
 
 /// SQLite before 3.51.3 can lose commits.
@@ -42,7 +52,7 @@ async fn what_was_committed_is_there_after_a_restart() {
     let store = open(&path).expect("a store");
     assert_eq!(store.load(&write.row.gid).await.expect("a load"), Some(write.row));
     assert_eq!(store.counts().await.expect("counts"), counts);
-    assert_eq!(store.claim(std::time::Duration::MAX, 10).await.expect("claims").rows.len(), 1);
+    assert_eq!(store.claim(Duration::MAX, 10).await.expect("claims").rows.len(), 1);
 }
 
 /// A clock that was set back, or a machine that woke without one: what is due would wait for it to catch up.
@@ -60,8 +70,8 @@ async fn c10_the_clock_of_a_log_never_goes_back() {
     assert_eq!(file.execute("UPDATE counts SET written_at = written_at + ?", [ahead]).expect("a log"), 1);
     drop(file);
     let store = open(&path).expect("a store");
-    let ahead = std::time::Duration::from_millis(ahead as u64);
-    assert!(store.now() + std::time::Duration::from_secs(60) > written + ahead, "{:?}", store.now());
+    let ahead = Duration::from_millis(ahead as u64);
+    assert!(store.now() + Duration::from_secs(60) > written + ahead, "{:?}", store.now());
 }
 
 /// Claims are of the process: after a crash recovery starts at once and not when they run out.
@@ -69,7 +79,7 @@ async fn c10_the_clock_of_a_log_never_goes_back() {
 async fn a_restart_forgets_claims() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("log.db");
-    let lease = std::time::Duration::from_secs(3600);
+    let lease = Duration::from_secs(3600);
     for _ in 0..2 {
         let store = open(&path).expect("a store");
         store.commit(vec![insert(&store, "order-1", 10)]).await.expect("a known outcome");
@@ -107,11 +117,11 @@ fn another_schema_is_refused() {
     let path = directory.path().join("log.db");
     drop(open(&path).expect("a store"));
     Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 3).expect("a pragma");
-    let error = refused(&path);
+    let error = open(&path).err().expect("a refusal");
     assert!(matches!(error, OpenError::Newer { found: 3, .. }), "{error:?}");
     assert!(error.to_string().contains("log.db has schema 3"), "{error}");
     Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 1).expect("a pragma");
-    let error = refused(&path);
+    let error = open(&path).err().expect("a refusal");
     assert!(matches!(error, OpenError::Older { found: 1, .. }), "{error:?}");
 }
 
@@ -235,4 +245,25 @@ async fn a_list_of_few_among_many_is_complete() {
             assert_eq!(gids, expected);
         }
     }
+}
+
+/// Whatever damaged it.
+#[tokio::test]
+async fn a_row_that_cannot_be_read_takes_no_other_with_it() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("log.db");
+    let store = open(&path).expect("a store");
+    for gid in ["damaged", "whole"] {
+        let parked = Parked { at: "payment".to_owned(), since: store.now() };
+        let row = Row { parked: Some(parked), ..row(gid, gid.into(), store.now()) };
+        win(&store, Write { row, replaces: None, claim: None }).await;
+    }
+    let file = Connection::open(&path).expect("SQLite");
+    file.execute("UPDATE transactions SET digest = x'00' WHERE gid = 'damaged'", []).expect("the damage");
+    let lease = Duration::from_millis(1);
+    let claimed = store.claim(lease, 100).await.expect("a store that can be reached").rows;
+    assert_eq!(claimed.iter().map(|row| row.gid.as_str()).collect::<Vec<_>>(), ["whole"]);
+    thread::sleep(lease * 2);
+    let claimed = store.claim_parked("payment", lease, 100).await.expect("a store that can be reached");
+    assert_eq!(claimed.iter().map(|row| row.gid.as_str()).collect::<Vec<_>>(), ["whole"]);
 }
