@@ -94,6 +94,9 @@ mod tests {
         let at: Endpoint = "HTTP://payment.example/tcc/payment/".parse().unwrap();
         assert_eq!(at.scheme(), "http");
         assert_eq!(at.join("try").unwrap().as_str(), "http://payment.example/tcc/payment/try");
+        let at: Endpoint = "Local:payment".parse().unwrap();
+        assert_eq!(at.scheme(), "local");
+        assert_eq!(at.join("confirm").unwrap().as_str(), "local:payment/confirm");
         assert_eq!("payment/try".parse::<Endpoint>(), Err(BadEndpoint::NoScheme));
         assert_eq!("://x".parse::<Endpoint>(), Err(BadEndpoint::NoScheme));
         assert_eq!("http://a b".parse::<Endpoint>(), Err(BadEndpoint::Character(' ')));

@@ -4,6 +4,7 @@
 mod address;
 #[cfg(feature = "http")]
 mod http;
+mod local;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tcc_core::{Call, Endpoint, Timestamp};
 pub use address::{AllowList, BadAllowance};
 #[cfg(feature = "http")]
 pub use http::{HttpTransport, TransportError};
+pub use local::LocalTransport;
 
 /// Makes calls to the endpoints of one scheme or several.
 pub trait Transport: Send + Sync + 'static {
