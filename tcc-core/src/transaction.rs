@@ -183,7 +183,7 @@ impl Transaction {
         if new.is_empty() {
             return Ok(Effect::Unchanged);
         }
-        let known: Vec<&Definition> = self.branches.iter().map(|b| &b.definition).collect();
+        let known: Vec<&Definition> = self.branches.iter().map(Branch::definition).collect();
         fit_together(&known, &new)?;
         self.admit(new, now)?;
         Ok(Effect::Changed)

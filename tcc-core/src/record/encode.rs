@@ -239,21 +239,23 @@ mod tests {
         transaction.traceparent = Some("00-\"-01".to_owned());
         transaction.asking = Progress { due: Some(Timestamp::from_millis(7)), ..Progress::default() };
         let mut first = branch("a");
-        first.definition.no_cancel = true;
-        first.definition.cancel = None;
-        first.definition.payload = RawValue::from_string(r#"{ "a": "é\n" }"#.to_owned()).ok().map(Arc::from);
-        first.definition.headers =
+        let definition = Arc::make_mut(&mut first.definition);
+        definition.no_cancel = true;
+        definition.cancel = None;
+        definition.payload = RawValue::from_string(r#"{ "a": "é\n" }"#.to_owned()).ok().map(Arc::from);
+        definition.headers =
             [("x-a".to_owned(), "\"1\"".to_owned()), ("x-b".to_owned(), String::new())].into();
-        first.definition.retry =
+        definition.retry =
             Retry::Exponential { first: Duration::from_millis(5), longest: Duration::from_secs(1) };
-        first.definition.delay = Duration::from_millis(17);
-        first.definition.reserves = Some(Duration::from_secs(60));
-        first.definition.timeout = Some(Duration::ZERO);
+        definition.delay = Duration::from_millis(17);
+        definition.reserves = Some(Duration::from_secs(60));
+        definition.timeout = Some(Duration::ZERO);
         first.tried = Tried::Done(RawValue::from_string("[1]".to_owned()).ok().map(Arc::from));
         first.end = Some(End::Forced { reason: "by \"hand\"".to_owned(), at: Timestamp::from_millis(9) });
         let mut second = branch("b");
-        second.definition.after = vec![first.definition.id.clone(), "b/2".parse().unwrap()];
-        second.definition.retry =
+        let definition = Arc::make_mut(&mut second.definition);
+        definition.after = vec![first.definition.id.clone(), "b/2".parse().unwrap()];
+        definition.retry =
             Retry::Intervals { waits: vec![Duration::from_secs(1), Duration::ZERO], then: Then::Repeat };
         second.tried = Tried::Refused("sold\tout".to_owned());
         second.end = Some(End::NotNeeded);
@@ -264,7 +266,8 @@ mod tests {
             seen: Some("status 503".to_owned()),
         };
         let mut third = branch("c");
-        third.definition.retry = Retry::Intervals { waits: vec![Duration::from_secs(1)], then: Then::GiveUp };
+        let definition = Arc::make_mut(&mut third.definition);
+        definition.retry = Retry::Intervals { waits: vec![Duration::from_secs(1)], then: Then::GiveUp };
         third.tried = Tried::Done(None);
         third.end = Some(End::GivenUp);
         third.progress.attempts = 1;
