@@ -32,7 +32,8 @@ impl Endpoint {
     /// The scheme, in lower case: `http`, `https`, `local`, …
     #[must_use]
     pub fn scheme(&self) -> &str {
-        self.0.split_once(':').map_or("", |(scheme, _)| scheme)
+        let end = self.0.bytes().position(|b| b == b':').unwrap_or_default();
+        &self.0[..end]
     }
 
     /// The endpoint as text.

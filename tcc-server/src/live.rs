@@ -1,6 +1,7 @@
 //! Who is driving what in this process, who waits for what, and when the scheduler is to look again.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tcc_core::{Gid, Stored, Timestamp};
@@ -167,11 +168,10 @@ impl Saving<'_> {
 
 impl Drop for Saving<'_> {
     fn drop(&mut self) {
-        let mut saving = self.live.saving();
-        if let Some(saves) = saving.get_mut(&self.gid) {
-            saves.under_way -= 1;
-            if saves.under_way == 0 {
-                saving.remove(&self.gid);
+        if let Entry::Occupied(mut saves) = self.live.saving().entry(self.gid.clone()) {
+            saves.get_mut().under_way -= 1;
+            if saves.get().under_way == 0 {
+                saves.remove();
             }
         }
     }
@@ -244,11 +244,11 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.live.waiting();
-        let Some(listeners) = waiting.get_mut(&self.gid) else { return };
-        listeners.retain(|listener| !Arc::ptr_eq(listener, &self.listener));
-        if listeners.is_empty() {
-            waiting.remove(&self.gid);
+        if let Entry::Occupied(mut listeners) = self.live.waiting().entry(self.gid.clone()) {
+            listeners.get_mut().retain(|listener| !Arc::ptr_eq(listener, &self.listener));
+            if listeners.get().is_empty() {
+                listeners.remove();
+            }
         }
     }
 }

@@ -112,8 +112,9 @@ impl LocalTransport {
 
 /// The name in `local:NAME/OPERATION`, and the operation if there is one.
 fn read(endpoint: &Endpoint) -> (&str, Option<&str>) {
-    let (_, path) = endpoint.as_str().split_once(':').unwrap_or_default();
-    path.split_once('/').map_or((path, None), |(name, word)| (name, Some(word)))
+    let path = endpoint.as_str().strip_prefix("local:").unwrap_or_default();
+    let slash = path.bytes().position(|b| b == b'/');
+    slash.map_or((path, None), |at| (&path[..at], Some(&path[at + 1..])))
 }
 
 impl Transport for LocalTransport {
