@@ -29,7 +29,7 @@ pub(crate) struct Flags {
     /// Fewer and shorter measurements, in under two minutes.
     #[arg(long)]
     short: bool,
-    /// Only these rows: bare, relay, writes, memory, coordinator, initiator, peers.
+    /// Only these rows: bare, relay, writes, embedded, memory, coordinator, initiator, peers.
     #[arg(long, value_delimiter = ',', value_name = "ROWS")]
     only: Vec<String>,
     /// Transactions a second, begun at even distances, instead of as many as can be.
@@ -118,6 +118,7 @@ impl Flags {
             Kind::Bare,
             Kind::Relay,
             Kind::Writes,
+            Kind::Embedded,
             Kind::Memory,
             Kind::Sqlite(TriedBy::Coordinator),
             Kind::Sqlite(TriedBy::Initiator),

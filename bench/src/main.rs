@@ -25,6 +25,10 @@ use clap::Parser;
 use self::flags::Flags;
 use self::process::Role;
 
+/// The one of `tcc-server`. A service with the coordinator embedded has the choice.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {

@@ -60,11 +60,11 @@ impl Bench<'_> {
         // Removed with all it holds when the row is measured.
         let folder = tempfile::tempdir_in(self.folder)?;
         let mut participants = match row.kind {
-            Kind::Writes => Vec::new(),
+            Kind::Writes | Kind::Embedded => Vec::new(),
             _ => self::participants(row.branches, Answers::AtOnce).await?,
         };
         let addresses: Vec<String> = participants.iter().map(|one| one.ready.clone()).collect();
-        let mut subject = self.subject(&row.kind, folder.path(), &addresses).await?;
+        let mut subject = self.subject(row, folder.path(), &addresses).await?;
         let spec = Spec {
             script: subject.script.clone(),
             participants: addresses,
@@ -85,12 +85,16 @@ impl Bench<'_> {
     }
 
     /// Starts what is measured, unless it runs already.
-    async fn subject(&self, kind: &Kind, folder: &Path, participants: &[String]) -> Result<Subject, Failure> {
-        match kind {
+    async fn subject(&self, row: &Row, folder: &Path, participants: &[String]) -> Result<Subject, Failure> {
+        match &row.kind {
             Kind::Bare => Ok(Subject { script: Script::Bare, process: None, pid: None }),
             Kind::Writes => {
                 let file = folder.join("writes.db");
                 let script = Script::Writes { file, document_bytes: self.sample.document_bytes };
+                Ok(Subject { script, process: None, pid: None })
+            }
+            Kind::Embedded => {
+                let script = Script::Embedded { file: folder.join("log.db"), branches: row.branches };
                 Ok(Subject { script, process: None, pid: None })
             }
             Kind::Relay => {
@@ -172,6 +176,10 @@ pub(crate) async fn under_load(
     spec: Spec,
 ) -> Result<Measured, Failure> {
     let mut load = Process::start(&Role::Load(spec)).await?;
+    if let Script::Embedded { .. } = subject.script {
+        // It lives in the load.
+        subject.pid = Some(load.pid());
+    }
     let before = (subject.cpu_ms(), subject.syncs().await?, confirmed(participants).await?);
     let outcome: Outcome = load.ask(GO).await?;
     let after = (subject.cpu_ms(), subject.syncs().await?, confirmed(participants).await?);
@@ -187,7 +195,7 @@ pub(crate) async fn under_load(
     let each = |total: f64| if done > 0.0 { total / done } else { f64::NAN };
     let syncs = match (before.1, after.1) {
         (Some(before), Some(after)) => Some((after - before) as f64),
-        _ if outcome.commits > 0 => Some(outcome.commits as f64),
+        _ if outcome.syncs > 0 => Some(outcome.syncs as f64),
         _ => None,
     };
     Ok(Measured {
@@ -202,7 +210,7 @@ pub(crate) async fn under_load(
         rss_mib,
         failed: outcome.failed,
         failure: outcome.failure,
-        left: drain(participants, outcome.answered_ever).await?,
+        left: outcome.left + drain(participants, outcome.answered_ever).await?,
     })
 }
 

@@ -44,6 +44,12 @@ pub(crate) fn of(rows: &[Row]) -> Vec<Ratio> {
                     |measured| measured.cpu_ms,
                 );
             }
+            Kind::Embedded => {
+                let writes = beside(|kind| matches!(kind, Kind::Writes));
+                say("throughput: embedded ÷ writes alone", writes, throughput);
+                let server = beside(|kind| matches!(kind, Kind::Sqlite(TriedBy::Coordinator)));
+                say("throughput: embedded ÷ tcc as a server", server, throughput);
+            }
             Kind::Sqlite(TriedBy::Initiator) => against_peers(ours, rows, &mut ratios),
             Kind::Bare | Kind::Relay | Kind::Writes | Kind::Memory | Kind::Peer(_) => {}
         }

@@ -14,6 +14,8 @@ pub(crate) enum Kind {
     Relay,
     /// The writes alone.
     Writes,
+    /// The coordinator over its log, as a library of the load, which tries functions of the same process.
+    Embedded,
     /// The coordinator over the store in memory, which tries.
     Memory,
     /// The coordinator over its log.
@@ -23,8 +25,8 @@ pub(crate) enum Kind {
 }
 
 /// What rows are called on the command line.
-pub(crate) const NAMES: [&str; 7] =
-    ["bare", "relay", "writes", "memory", "coordinator", "initiator", "peers"];
+pub(crate) const NAMES: [&str; 8] =
+    ["bare", "relay", "writes", "embedded", "memory", "coordinator", "initiator", "peers"];
 
 impl Kind {
     pub(crate) fn name(&self) -> &'static str {
@@ -32,6 +34,7 @@ impl Kind {
             Self::Bare => "bare",
             Self::Relay => "relay",
             Self::Writes => "writes",
+            Self::Embedded => "embedded",
             Self::Memory => "memory",
             Self::Sqlite(TriedBy::Coordinator) => "coordinator",
             Self::Sqlite(TriedBy::Initiator) => "initiator",
@@ -44,6 +47,7 @@ impl Kind {
             Self::Bare => "no coordinator: the calls alone".to_owned(),
             Self::Relay => "bare hyper server and client".to_owned(),
             Self::Writes => "SQLite, grouped writes alone".to_owned(),
+            Self::Embedded => "tcc embedded, local functions".to_owned(),
             Self::Memory => "tcc in memory".to_owned(),
             Self::Sqlite(_) => "tcc".to_owned(),
             Self::Peer(peer) => peer.name.clone(),
@@ -55,7 +59,7 @@ impl Kind {
         match self {
             Self::Bare | Self::Relay => "no log",
             Self::Memory => "no, in memory",
-            Self::Writes | Self::Sqlite(_) => "yes, fsync before act",
+            Self::Writes | Self::Embedded | Self::Sqlite(_) => "yes, fsync before act",
             Self::Peer(peer) => &peer.durable,
         }
     }
@@ -66,7 +70,7 @@ impl Kind {
             Self::Writes => "",
             Self::Bare => "load",
             Self::Relay => "relay",
-            Self::Memory | Self::Sqlite(TriedBy::Coordinator) => "coordinator",
+            Self::Embedded | Self::Memory | Self::Sqlite(TriedBy::Coordinator) => "coordinator",
             Self::Sqlite(TriedBy::Initiator) => "initiator",
             Self::Peer(Peer { protocol: Protocol::Dtm, .. }) => "initiator",
             Self::Peer(Peer { protocol: Protocol::Tcc, .. }) => "coordinator",

@@ -33,6 +33,40 @@ pub struct Response {
     pub body: Option<Vec<u8>>,
 }
 
+/// For a participant in the coordinator's own process; one behind HTTP gives these by their status codes.
+impl Response {
+    /// It was done.
+    #[must_use]
+    pub fn done() -> Self {
+        Self::replied("")
+    }
+
+    /// A try was done, and this JSON text is its reply.
+    #[must_use]
+    pub fn replied(json: impl Into<Vec<u8>>) -> Self {
+        Self { status: 200, retry_after: None, body: Some(json.into()) }
+    }
+
+    /// It is being done: ask again soon.
+    #[must_use]
+    pub fn pending() -> Self {
+        Self { status: 425, retry_after: None, body: None }
+    }
+
+    /// The participant will not do it, and this is why.
+    #[must_use]
+    pub fn refused(detail: &str) -> Self {
+        let problem = serde_json::json!({ "code": protocol::REFUSED, "detail": detail });
+        Self { status: 409, retry_after: None, body: Some(problem.to_string().into_bytes()) }
+    }
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        Self::Response(response)
+    }
+}
+
 /// Why no answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -48,6 +82,8 @@ pub enum Failure {
     Broken,
     /// The address is one that must not be called.
     Forbidden,
+    /// A participant in the coordinator's own process panicked.
+    Panicked,
     /// Something else.
     Other,
 }
@@ -63,6 +99,7 @@ impl Failure {
             Self::Tls => "tls",
             Self::Broken => "broken",
             Self::Forbidden => "forbidden",
+            Self::Panicked => "panicked",
             Self::Other => "other",
         }
     }
@@ -224,6 +261,17 @@ mod tests {
             ];
             assert_eq!(seen, expected, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn the_answers_of_a_function_mean_what_they_are_called() {
+        let judged = |response: Response| judge(Try, Shape::Other, response.into());
+        assert!(matches!(judged(Response::done()), Reply::Done(None)));
+        assert!(matches!(judged(Response::replied("17")), Reply::Done(Some(json)) if json.get() == "17"));
+        assert!(matches!(judged(Response::pending()), Reply::Pending(None)));
+        assert!(
+            matches!(judged(Response::refused("sold \"out\"")), Reply::Refused(why) if why == "sold \"out\"")
+        );
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::{Operation, Timestamp, limits};
 /// One participant's part.
 #[derive(Clone, Debug)]
 pub struct Branch {
-    pub(crate) definition: Definition,
+    /// Shared by all copies, for nothing changes it: a transaction is copied whenever it is saved or told of.
+    pub(crate) definition: Arc<Definition>,
     pub(crate) tried: Tried,
     pub(crate) end: Option<End>,
     pub(crate) progress: Progress,
@@ -74,9 +75,9 @@ pub struct Patience {
 }
 
 impl Branch {
-    pub(crate) const fn new(definition: Definition) -> Self {
+    pub(crate) fn new(definition: Definition) -> Self {
         Self {
-            definition,
+            definition: Arc::new(definition),
             tried: Tried::NotYet,
             end: None,
             progress: Progress { due: None, attempts: 0, attention: None, seen: None },
@@ -86,7 +87,7 @@ impl Branch {
 
     /// What its caller defined.
     #[must_use]
-    pub const fn definition(&self) -> &Definition {
+    pub fn definition(&self) -> &Definition {
         &self.definition
     }
 
@@ -114,7 +115,7 @@ impl Branch {
 
     /// Registered and tried by the initiator; or tried by the coordinator, which does so only once it is due in
     /// the stored document.
-    pub(crate) const fn may_have_been_tried(&self) -> bool {
+    pub(crate) fn may_have_been_tried(&self) -> bool {
         self.definition.try_.is_none() || self.progress.due.is_some() || !matches!(self.tried, Tried::NotYet)
     }
 }

@@ -1,13 +1,14 @@
 //! What a caller asks for, checked: a transaction to begin, branches to register.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::canonical::canonical;
+use crate::canonical::{canonical, is_plain};
 use crate::{BranchId, Endpoint, Gid, Retry, limits};
 
 /// Who decides.
@@ -114,6 +115,9 @@ impl Definition {
 /// Whether readers take a JSON text. A [`RawValue`] is JSON by its grammar alone: nested however deep, with numbers
 /// beyond all bounds and halves of surrogate pairs.
 pub(crate) fn is_readable(json: &RawValue) -> Result<(), serde_json::Error> {
+    if is_plain(json) {
+        return Ok(());
+    }
     serde_json::from_str::<serde_json::Value>(json.get()).map(drop)
 }
 
@@ -140,8 +144,8 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    pub(crate) fn new(pointer: impl Into<String>, detail: impl std::fmt::Display) -> Self {
-        Self { pointer: pointer.into(), detail: format!("{detail}") }
+    pub(crate) fn new(pointer: impl fmt::Display, detail: impl fmt::Display) -> Self {
+        Self { pointer: pointer.to_string(), detail: detail.to_string() }
     }
 }
 

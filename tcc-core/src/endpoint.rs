@@ -32,7 +32,8 @@ impl Endpoint {
     /// The scheme, in lower case: `http`, `https`, `local`, …
     #[must_use]
     pub fn scheme(&self) -> &str {
-        self.0.split(':').next().unwrap_or_default()
+        let end = self.0.bytes().position(|b| b == b':').unwrap_or_default();
+        &self.0[..end]
     }
 
     /// The endpoint as text.
@@ -49,7 +50,13 @@ impl Endpoint {
         if self.0.contains(['?', '#']) {
             return Err(BadEndpoint::NotABase);
         }
-        format!("{}/{step}", self.0.trim_end_matches('/')).parse()
+        let base = self.0.trim_end_matches('/');
+        if base.len() + 1 + step.len() > limits::ENDPOINT {
+            return Err(BadEndpoint::TooLong);
+        }
+        only_graphic(step)?;
+        // The rest was checked before, and the scheme is what it was.
+        Ok(Self([base, "/", step].concat().into()))
     }
 }
 
@@ -59,18 +66,28 @@ impl std::str::FromStr for Endpoint {
         if text.len() > limits::ENDPOINT {
             return Err(BadEndpoint::TooLong);
         }
-        if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic()) {
-            return Err(BadEndpoint::Character(bad));
-        }
+        only_graphic(text)?;
         let (scheme, rest) = text.split_once(':').ok_or(BadEndpoint::NoScheme)?;
-        let lower = scheme.to_ascii_lowercase();
-        let starts_well = lower.starts_with(|c: char| c.is_ascii_lowercase());
-        let spelled_well = lower.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c));
+        let starts_well = scheme.starts_with(|c: char| c.is_ascii_alphabetic());
+        let spelled_well = scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+.-".contains(&b));
         if !starts_well || !spelled_well || rest.is_empty() {
             return Err(BadEndpoint::NoScheme);
         }
-        Ok(Self(if lower == scheme { text.into() } else { format!("{lower}:{rest}").into() }))
+        let is_lower = !scheme.bytes().any(|b| b.is_ascii_uppercase());
+        Ok(Self(if is_lower {
+            text.into()
+        } else {
+            format!("{}:{rest}", scheme.to_ascii_lowercase()).into()
+        }))
     }
+}
+
+fn only_graphic(text: &str) -> Result<(), BadEndpoint> {
+    if text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(());
+    }
+    let bad = text.chars().find(|c| !c.is_ascii_graphic());
+    bad.map_or(Ok(()), |bad| Err(BadEndpoint::Character(bad)))
 }
 
 impl fmt::Display for Endpoint {
@@ -94,6 +111,9 @@ mod tests {
         let at: Endpoint = "HTTP://payment.example/tcc/payment/".parse().unwrap();
         assert_eq!(at.scheme(), "http");
         assert_eq!(at.join("try").unwrap().as_str(), "http://payment.example/tcc/payment/try");
+        let at: Endpoint = "Local:payment".parse().unwrap();
+        assert_eq!(at.scheme(), "local");
+        assert_eq!(at.join("confirm").unwrap().as_str(), "local:payment/confirm");
         assert_eq!("payment/try".parse::<Endpoint>(), Err(BadEndpoint::NoScheme));
         assert_eq!("://x".parse::<Endpoint>(), Err(BadEndpoint::NoScheme));
         assert_eq!("http://a b".parse::<Endpoint>(), Err(BadEndpoint::Character(' ')));

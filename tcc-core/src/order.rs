@@ -9,8 +9,11 @@ use crate::{Decision, Timestamp};
 impl Transaction {
     /// Makes due what nothing is in front of any more. Returns whether there was such a thing.
     pub(crate) fn release(&mut self, now: Timestamp) -> bool {
-        let in_front = self.in_front();
-        let passed = self.passed(&in_front);
+        let ordered = self.branches.iter().any(|branch| !branch.before.is_empty());
+        // Most transactions have no order, and then nothing is in front of anything.
+        let in_front = if ordered { self.in_front() } else { Vec::new() };
+        let passed = if ordered { self.passed(&in_front) } else { Vec::new() };
+        let is_free = |i: usize| in_front.get(i).is_none_or(|in_front| in_front.iter().all(|j| passed[*j]));
         let decision = self.phase.decision();
         let mut released = false;
         for (i, branch) in self.branches.iter_mut().enumerate() {
@@ -18,7 +21,7 @@ impl Transaction {
                 None => branch.definition.try_.is_some() && matches!(branch.tried, Tried::NotYet),
                 Some(_) => branch.end.is_none(),
             };
-            if !has_a_call || branch.progress.due.is_some() || !in_front[i].iter().all(|j| passed[*j]) {
+            if !has_a_call || branch.progress.due.is_some() || !is_free(i) {
                 continue;
             }
             let first_forward_call = match decision {

@@ -1,11 +1,13 @@
 //! The stored record: how a transaction is written down. Versioned, and JSON, so that an operator can read it with
 //! nothing but the store's own tools.
 
+mod encode;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::branch::{Branch, End, Patience, Progress, Tried};
@@ -13,6 +15,8 @@ use crate::definition::{Check, Decider, Definition};
 use crate::retry::{Retry, Then};
 use crate::transaction::{Decided, Transaction};
 use crate::{BranchId, Endpoint, Gid, Phase, Timestamp};
+
+pub(crate) use encode::encode;
 
 /// The version this code writes, and the newest it reads.
 const VERSION: u32 = 1;
@@ -33,37 +37,37 @@ struct Version {
     v: u32,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Record {
     v: u32,
     decider: DeciderRecord,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     check: Option<(String, u64)>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     parent: Option<Gid>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     trace: Option<String>,
     patience: (u32, u64),
     begun: i64,
     deadline: i64,
     phase: PhaseRecord,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     decided: Option<(i64, Option<String>)>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     ended: Option<i64>,
-    #[serde(skip_serializing_if = "ProgressRecord::is_fresh", default)]
+    #[serde(default)]
     asking: ProgressRecord,
     branches: Vec<BranchRecord>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum DeciderRecord {
     Initiator,
     Coordinator,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 enum PhaseRecord {
     Trying,
     Confirming,
@@ -73,40 +77,40 @@ enum PhaseRecord {
     Abandoned,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct BranchRecord {
     id: BranchId,
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[serde(default)]
     after: Vec<BranchId>,
-    #[serde(rename = "try", skip_serializing_if = "Option::is_none", default)]
+    #[serde(rename = "try", default)]
     try_: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     confirm: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     cancel: Option<String>,
-    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    #[serde(default)]
     no_cancel: bool,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     payload: Option<Arc<RawValue>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    #[serde(default)]
     headers: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     retry: Option<RetryRecord>,
-    #[serde(skip_serializing_if = "is_zero", default)]
+    #[serde(default)]
     delay: u64,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     reserves: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     timeout: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     tried: Option<TriedRecord>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     end: Option<EndRecord>,
-    #[serde(skip_serializing_if = "ProgressRecord::is_fresh", default)]
+    #[serde(default)]
     progress: ProgressRecord,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum RetryRecord {
     Exponential(u64, u64),
@@ -114,14 +118,14 @@ enum RetryRecord {
     Ladder(Vec<u64>),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum TriedRecord {
     Done(Option<Arc<RawValue>>),
     Refused(String),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum EndRecord {
     Done,
@@ -130,110 +134,16 @@ enum EndRecord {
     NotNeeded,
 }
 
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Deserialize, Default)]
 struct ProgressRecord {
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     due: Option<i64>,
-    #[serde(skip_serializing_if = "is_zero", default)]
+    #[serde(default)]
     attempts: u64,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     attention: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[serde(default)]
     seen: Option<String>,
-}
-
-impl ProgressRecord {
-    const fn is_fresh(&self) -> bool {
-        self.due.is_none() && self.attempts == 0 && self.attention.is_none() && self.seen.is_none()
-    }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-/// Writes a transaction down. Its gid is the row's key and does not stand in the document.
-pub(crate) fn encode(transaction: &Transaction) -> Vec<u8> {
-    let record = Record {
-        v: VERSION,
-        decider: match transaction.decider {
-            Decider::Initiator => DeciderRecord::Initiator,
-            Decider::Coordinator => DeciderRecord::Coordinator,
-        },
-        check: transaction.check.as_ref().map(|check| (check.at.to_string(), millis(check.after))),
-        parent: transaction.parent.clone(),
-        trace: transaction.traceparent.clone(),
-        patience: (transaction.patience.attempts, millis(transaction.patience.age)),
-        begun: transaction.begun.as_millis(),
-        deadline: transaction.deadline.as_millis(),
-        phase: match transaction.phase {
-            Phase::Trying => PhaseRecord::Trying,
-            Phase::Confirming => PhaseRecord::Confirming,
-            Phase::Confirmed => PhaseRecord::Confirmed,
-            Phase::Cancelling => PhaseRecord::Cancelling,
-            Phase::Cancelled => PhaseRecord::Cancelled,
-            Phase::Abandoned => PhaseRecord::Abandoned,
-        },
-        decided: transaction.decided.as_ref().map(|decided| (decided.at.as_millis(), decided.reason.clone())),
-        ended: transaction.ended.map(Timestamp::as_millis),
-        asking: progress_record(&transaction.asking),
-        branches: transaction.branches.iter().map(branch_record).collect(),
-    };
-    serde_json::to_vec(&record).expect("a record has string keys and no failing serializer")
-}
-
-fn branch_record(branch: &Branch) -> BranchRecord {
-    let definition = &branch.definition;
-    let text = |endpoint: &Option<Endpoint>| endpoint.as_ref().map(ToString::to_string);
-    BranchRecord {
-        id: definition.id.clone(),
-        after: definition.after.clone(),
-        try_: text(&definition.try_),
-        confirm: text(&definition.confirm),
-        cancel: text(&definition.cancel),
-        no_cancel: definition.no_cancel,
-        payload: definition.payload.clone(),
-        headers: definition.headers.clone(),
-        retry: (definition.retry != Retry::default()).then(|| retry_record(&definition.retry)),
-        delay: millis(definition.delay),
-        reserves: definition.reserves.map(millis),
-        timeout: definition.timeout.map(millis),
-        tried: match &branch.tried {
-            Tried::NotYet => None,
-            Tried::Done(reply) => Some(TriedRecord::Done(reply.clone())),
-            Tried::Refused(reason) => Some(TriedRecord::Refused(reason.clone())),
-        },
-        end: branch.end.as_ref().map(|end| match end {
-            End::Done => EndRecord::Done,
-            End::GivenUp => EndRecord::GivenUp,
-            End::Forced { reason, at } => EndRecord::Forced(reason.clone(), at.as_millis()),
-            End::NotNeeded => EndRecord::NotNeeded,
-        }),
-        progress: progress_record(&branch.progress),
-    }
-}
-
-fn retry_record(retry: &Retry) -> RetryRecord {
-    match retry {
-        Retry::Exponential { first, longest } => RetryRecord::Exponential(millis(*first), millis(*longest)),
-        Retry::Intervals { waits, then } => {
-            let waits = waits.iter().copied().map(millis).collect();
-            match then {
-                Then::Repeat => RetryRecord::Intervals(waits),
-                Then::GiveUp => RetryRecord::Ladder(waits),
-            }
-        }
-    }
-}
-
-fn progress_record(progress: &Progress) -> ProgressRecord {
-    ProgressRecord {
-        due: progress.due.map(Timestamp::as_millis),
-        attempts: progress.attempts.into(),
-        attention: progress.attention.clone(),
-        seen: progress.seen.clone(),
-    }
 }
 
 /// Reads a transaction.
@@ -333,8 +243,4 @@ fn progress(record: ProgressRecord) -> Progress {
 
 fn endpoint(text: String) -> Result<Endpoint, DecodeError> {
     text.parse().map_err(|_| DecodeError::Endpoint(text))
-}
-
-fn millis(length: Duration) -> u64 {
-    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }

@@ -180,7 +180,7 @@ impl Transaction {
         }
         // With those among them that are registered already, so that a mistake is named by its place in the request.
         let others =
-            self.branches.iter().map(|b| &b.definition).filter(|d| branches.iter().all(|b| b.id != d.id));
+            self.branches.iter().map(Branch::definition).filter(|d| branches.iter().all(|b| b.id != d.id));
         fit_together(&others.collect::<Vec<_>>(), &branches)?;
         self.fit_the_check(&branches)?;
         let new: Vec<Definition> = branches.into_iter().filter(|b| self.branch(&b.id).is_none()).collect();

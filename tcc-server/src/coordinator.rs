@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::crash::{self, Moment, Site};
 use crate::destinations::Destinations;
-use crate::live::Live;
+use crate::live::{Live, Saving};
 use crate::transport::Transports;
 use crate::wait::{Wait, Waiter};
 use crate::{driver, limits};
@@ -336,8 +336,8 @@ impl Coordinator {
         let driven = self.live.has(change.gid());
         let claim = driven || (change.is_due(self.now()) && self.live.has_room());
         // Held until the driver is started: from a version that is not the newest, none is.
-        let _saving = self.live.save(change.gid());
-        let stored = self.save(change, claim.then_some(limits::LEASE)).await?;
+        let saving = self.live.save(change.gid());
+        let stored = self.save_while(&saving, change, claim.then_some(limits::LEASE)).await?;
         if self.live.pass_on(&stored) {
         } else if claim && !stored.transaction().phase().ended() {
             driver::start(self, stored.clone());
@@ -347,10 +347,20 @@ impl Coordinator {
         Ok(stored)
     }
 
-    /// Saves a change: the one place where a transaction's writes go through.
+    /// Saves a change.
     pub(crate) async fn save(&self, change: Change, claim: Option<Duration>) -> Result<Stored, SaveError> {
-        let site = Site::Step(change.step());
         let saving = self.live.save(change.gid());
+        self.save_while(&saving, change, claim).await
+    }
+
+    /// Saves a change: the one place where a transaction's writes go through.
+    async fn save_while(
+        &self,
+        saving: &Saving<'_>,
+        change: Change,
+        claim: Option<Duration>,
+    ) -> Result<Stored, SaveError> {
+        let site = Site::Step(change.step());
         crash::point(site, Moment::Before);
         let saved = change.save(&*self.store, fastrand::u64(..), claim).await;
         match &saved {

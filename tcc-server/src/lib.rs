@@ -5,7 +5,7 @@
 //! - [`Coordinator`]: load → apply → save, for every event;
 //! - `driver`: plan → call → apply, for one transaction;
 //! - [`Scheduler`]: claims what is due and has it driven;
-//! - [`transport`]: how calls are made;
+//! - [`transport`]: how calls are made, over HTTP or to functions of the same process;
 //! - [`store`]: where transactions are kept;
 //! - [`api`]: the HTTP API, a thin layer over the coordinator.
 

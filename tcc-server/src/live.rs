@@ -1,19 +1,21 @@
 //! Who is driving what in this process, who waits for what, and when the scheduler is to look again.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tcc_core::{Gid, Stored, Timestamp};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::limits;
+use crate::wait::Wait;
 
 /// The transactions that have a driver here, and those somebody here waits for.
 #[derive(Default)]
 pub(crate) struct Live {
     drivers: Mutex<HashMap<Gid, mpsc::UnboundedSender<Stored>>>,
-    waiting: Mutex<HashMap<Gid, watch::Sender<Option<Stored>>>>,
+    waiting: Mutex<HashMap<Gid, Vec<Arc<Listener>>>>,
     due: watch::Sender<Option<Timestamp>>,
     saving: Mutex<HashMap<Gid, Saves>>,
     /// Drivers of what was claimed from the store.
@@ -115,24 +117,15 @@ impl Live {
 
     /// Listens for what is saved of a transaction from now on.
     pub(crate) fn wait_for(&self, gid: &Gid) -> Waiting<'_> {
-        let mut waiting = self.waiting();
-        let sender = waiting.entry(gid.clone()).or_insert_with(|| watch::Sender::new(None));
-        let mut receiver = sender.subscribe();
-        receiver.mark_unchanged();
-        Waiting { live: self, gid: gid.clone(), receiver: Some(receiver) }
+        let listener = Arc::<Listener>::default();
+        self.waiting().entry(gid.clone()).or_default().push(listener.clone());
+        Waiting { live: self, gid: gid.clone(), listener }
     }
 
     /// Tells those who wait what was saved.
     pub(crate) fn publish(&self, stored: &Stored) {
-        if let Some(sender) = self.waiting().get(stored.transaction().gid()) {
-            // Two saves may be told of in another order than they were made.
-            sender.send_if_modified(|last| {
-                let newer = last.as_ref().is_none_or(|last| last.version() < stored.version());
-                if newer {
-                    *last = Some(stored.clone());
-                }
-                newer
-            });
+        if let Some(listeners) = self.waiting().get(stored.transaction().gid()) {
+            listeners.iter().for_each(|listener| listener.tell(stored));
         }
     }
 
@@ -162,15 +155,15 @@ impl Live {
         self.due.subscribe()
     }
 
-    fn saving(&self) -> std::sync::MutexGuard<'_, HashMap<Gid, Saves>> {
+    fn saving(&self) -> MutexGuard<'_, HashMap<Gid, Saves>> {
         self.saving.lock().expect("no code under this lock can panic")
     }
 
-    fn drivers(&self) -> std::sync::MutexGuard<'_, HashMap<Gid, mpsc::UnboundedSender<Stored>>> {
+    fn drivers(&self) -> MutexGuard<'_, HashMap<Gid, mpsc::UnboundedSender<Stored>>> {
         self.drivers.lock().expect("no code under this lock can panic")
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<Gid, watch::Sender<Option<Stored>>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Gid, Vec<Arc<Listener>>>> {
         self.waiting.lock().expect("no code under this lock can panic")
     }
 }
@@ -192,11 +185,42 @@ impl Saving<'_> {
 
 impl Drop for Saving<'_> {
     fn drop(&mut self) {
-        let mut saving = self.live.saving();
-        if let Some(saves) = saving.get_mut(&self.gid) {
-            saves.under_way -= 1;
-            if saves.under_way == 0 {
-                saving.remove(&self.gid);
+        if let Entry::Occupied(mut saves) = self.live.saving().entry(self.gid.clone()) {
+            saves.get_mut().under_way -= 1;
+            if saves.get().under_way == 0 {
+                saves.remove();
+            }
+        }
+    }
+}
+
+/// What somebody who waits was told.
+#[derive(Default)]
+struct Listener {
+    heard: Mutex<Heard>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Heard {
+    /// The newest version that was saved.
+    newest: Option<Stored>,
+    /// What is waited for: nobody is woken for less.
+    until: Option<Wait>,
+}
+
+impl Listener {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().expect("no code under this lock can panic")
+    }
+
+    fn tell(&self, stored: &Stored) {
+        let mut heard = self.heard();
+        // Two saves may be told of in another order than they were made.
+        if heard.newest.as_ref().is_none_or(|newest| newest.version() < stored.version()) {
+            heard.newest = Some(stored.clone());
+            if heard.until.is_some_and(|until| until.is_over(stored.transaction().phase())) {
+                self.wake.notify_one();
             }
         }
     }
@@ -206,31 +230,42 @@ impl Drop for Saving<'_> {
 pub(crate) struct Waiting<'a> {
     live: &'a Live,
     gid: Gid,
-    receiver: Option<watch::Receiver<Option<Stored>>>,
+    listener: Arc<Listener>,
 }
 
 impl Waiting<'_> {
-    /// The next version that is saved.
-    pub(crate) async fn next(&mut self) -> Stored {
+    /// The first version saved since this listens that need not be waited for any more.
+    ///
+    /// # Cancel safety
+    /// Safe: what was told is kept.
+    pub(crate) async fn until(&self, until: Wait) -> Stored {
         loop {
-            let receiver = self.receiver.as_mut().expect("taken in drop alone");
-            if receiver.changed().await.is_err() {
-                // The sender is removed by the last waiter alone, and this is one.
-                std::future::pending::<()>().await;
+            if let Some(over) = self.newest_if_over(until) {
+                return over;
             }
-            if let Some(stored) = receiver.borrow_and_update().clone() {
-                return stored;
-            }
+            self.listener.wake.notified().await;
         }
+    }
+
+    fn newest_if_over(&self, until: Wait) -> Option<Stored> {
+        let mut heard = self.listener.heard();
+        heard.until = Some(until);
+        heard.newest.take_if(|newest| until.is_over(newest.transaction().phase()))
+    }
+
+    /// The newest version saved since this listens.
+    pub(crate) fn newest(&self) -> Option<Stored> {
+        self.listener.heard().newest.take()
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.live.waiting();
-        self.receiver = None;
-        if waiting.get(&self.gid).is_some_and(|sender| sender.receiver_count() == 0) {
-            waiting.remove(&self.gid);
+        if let Entry::Occupied(mut listeners) = self.live.waiting().entry(self.gid.clone()) {
+            listeners.get_mut().retain(|listener| !Arc::ptr_eq(listener, &self.listener));
+            if listeners.get().is_empty() {
+                listeners.remove();
+            }
         }
     }
 }

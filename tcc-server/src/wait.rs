@@ -45,7 +45,7 @@ impl<'a> Waiter<'a> {
     ///
     /// # Cancel safety
     /// Safe: it only looks.
-    pub async fn wait(mut self, mut known: Known, until: Wait, longest: Duration) -> Known {
+    pub async fn wait(self, mut known: Known, until: Wait, longest: Duration) -> Known {
         let coordinator = self.coordinator;
         let deadline = Instant::now() + longest.min(limits::LONGEST_WAIT);
         if until.is_over(known.phase()) {
@@ -60,12 +60,22 @@ impl<'a> Waiter<'a> {
             let look = deadline.min(Instant::now() + limits::WAIT_POLL);
             known = tokio::select! {
                 biased;
-                stored = self.waiting.next() => Known::Stored(Box::new(stored)),
+                stored = self.waiting.until(until) => Known::Stored(Box::new(stored)),
                 // Who waits is told how it stands, and asks the next process.
                 () = stopped.as_mut() => break,
                 () = tokio::time::sleep_until(look) => coordinator.look(known).await,
             };
         }
-        known
+        self.or_newer(known)
+    }
+
+    /// How it stands, for one who was told of nothing but the end of the wait.
+    fn or_newer(&self, known: Known) -> Known {
+        match (&known, self.waiting.newest()) {
+            (Known::Stored(stored), Some(newest)) if newest.version() > stored.version() => {
+                Known::Stored(Box::new(newest))
+            }
+            (Known::Stored(_) | Known::Purged(..), _) => known,
+        }
     }
 }

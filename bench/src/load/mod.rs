@@ -2,6 +2,7 @@
 
 mod bare;
 mod dtm;
+mod embedded;
 mod tcc;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub(crate) enum Script {
     Bare,
     /// The durable writes alone, of documents of this size.
     Writes { file: PathBuf, document_bytes: usize },
+    /// This coordinator as a library, with functions for participants.
+    Embedded { file: PathBuf, branches: usize },
     /// This coordinator's API, at an address.
     Tcc { at: String, tried_by: TriedBy },
     /// dtm's protocol, below a URL.
@@ -74,13 +77,16 @@ pub(crate) struct Outcome {
     pub(crate) p99_ms: Option<f64>,
     pub(crate) max_ms: Option<f64>,
     pub(crate) cpu_ms: f64,
-    /// Commits of [`Script::Writes`].
-    pub(crate) commits: u64,
+    /// Times its own log was made durable; 0 where it has none.
+    pub(crate) syncs: u64,
+    /// Transactions that it saw confirmed, and whose confirms its own participants did not see.
+    pub(crate) left: u64,
 }
 
 enum Running {
     Bare(bare::Calls),
     Writes(Writes),
+    Embedded(embedded::Embedded),
     Tcc(tcc::Api),
     Dtm(dtm::Api),
 }
@@ -104,14 +110,15 @@ pub(crate) async fn run(spec: Spec) -> Result<(), Failure> {
     let load = Arc::new(Load::new(&spec)?);
     let warm = load.clone().press(&spec, spec.warm_up).await?;
     process::answer("warm", async |_| {
-        let (cpu, commits, started) = (own_cpu(), load.commits(), Instant::now());
+        let (cpu, syncs, started) = (own_cpu(), load.syncs(), Instant::now());
         let mut seen = load.clone().press(&spec, spec.length).await?;
         let seconds = started.elapsed().as_secs_f64();
         seen.latencies.sort_unstable();
         let answered = seen.latencies.len() as u64;
+        let answered_ever = answered + warm.latencies.len() as u64;
         Ok(Outcome {
             answered,
-            answered_ever: answered + warm.latencies.len() as u64,
+            answered_ever,
             failed: seen.failed + warm.failed,
             failure: seen.failure.or(warm.failure.clone()),
             seconds,
@@ -119,7 +126,8 @@ pub(crate) async fn run(spec: Spec) -> Result<(), Failure> {
             p99_ms: at(&seen.latencies, 0.99),
             max_ms: at(&seen.latencies, 1.0),
             cpu_ms: own_cpu() - cpu,
-            commits: load.commits() - commits,
+            syncs: load.syncs() - syncs,
+            left: load.left(answered_ever),
         })
     })
     .await
@@ -142,6 +150,9 @@ impl Load {
         let running = match &spec.script {
             Script::Bare => Running::Bare(bare::Calls::new(client, participants, headers)),
             Script::Writes { file, document_bytes } => Running::Writes(Writes::start(file, *document_bytes)?),
+            Script::Embedded { file, branches } => {
+                Running::Embedded(embedded::Embedded::start(file, *branches)?)
+            }
             Script::Tcc { at, tried_by } => {
                 Running::Tcc(tcc::Api::new(client, at, *tried_by, participants, headers))
             }
@@ -151,10 +162,18 @@ impl Load {
         Ok(Self { running, prefix: format!("bench-{now}"), next: AtomicU64::new(0) })
     }
 
-    fn commits(&self) -> u64 {
+    fn syncs(&self) -> u64 {
         match &self.running {
             Running::Writes(writes) => writes.commits(),
+            Running::Embedded(embedded) => embedded.syncs(),
             Running::Bare(_) | Running::Tcc(_) | Running::Dtm(_) => 0,
+        }
+    }
+
+    fn left(&self, answered: u64) -> u64 {
+        match &self.running {
+            Running::Embedded(embedded) => embedded.left(answered),
+            Running::Bare(_) | Running::Writes(_) | Running::Tcc(_) | Running::Dtm(_) => 0,
         }
     }
 
@@ -198,6 +217,7 @@ impl Load {
         match &self.running {
             Running::Bare(calls) => calls.transact().await,
             Running::Writes(writes) => writes.transact(&gid).await,
+            Running::Embedded(embedded) => embedded.transact(&gid).await,
             Running::Tcc(api) => api.transact(&gid).await,
             Running::Dtm(api) => api.transact(&gid).await,
         }

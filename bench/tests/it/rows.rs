@@ -31,6 +31,7 @@ async fn every_kind_of_row_is_measured_and_compared() {
         ("bare", "no log"),
         ("relay", "no log"),
         ("writes", "yes, fsync before act"),
+        ("embedded", "yes, fsync before act"),
         ("memory", "no, in memory"),
         ("coordinator", "yes, fsync before act"),
         ("initiator", "yes, fsync before act"),
@@ -45,7 +46,9 @@ async fn every_kind_of_row_is_measured_and_compared() {
         // Of a decision the confirms may come later than the second that was measured.
         assert!(number(row, "per_second") > 0.0 || row["until"] == "decision", "{row:#}");
     }
-    for (row, counted) in [("bare", false), ("memory", false), ("writes", true), ("coordinator", true)] {
+    for (row, counted) in
+        [("bare", false), ("memory", false), ("writes", true), ("coordinator", true), ("embedded", true)]
+    {
         let row = line(&lines, "row", row);
         assert_eq!(row["fsyncs"].as_f64().is_some_and(|fsyncs| fsyncs > 0.0), counted, "{row:#}");
     }
@@ -54,7 +57,12 @@ async fn every_kind_of_row_is_measured_and_compared() {
 
     let ratios: Vec<&Value> =
         lines.iter().filter_map(|line| line.get("ratio")).filter(|r| r.is_object()).collect();
-    for what in ["throughput: log ÷ memory", "throughput: tcc ÷ calls alone", "p99: tcc ÷ other"] {
+    for what in [
+        "throughput: log ÷ memory",
+        "throughput: tcc ÷ calls alone",
+        "throughput: embedded ÷ writes alone",
+        "p99: tcc ÷ other",
+    ] {
         let ratio = ratios.iter().find(|ratio| ratio["what"] == what);
         assert!(number(ratio.unwrap_or_else(|| panic!("no {what}")), "ratio") > 0.0);
     }

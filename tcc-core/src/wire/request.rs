@@ -1,6 +1,8 @@
 //! What callers send, and how it is checked: each mistake is named by its place, nothing is guessed.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::canonical::canonical;
+use crate::canonical::{canonical, is_plain};
 use crate::definition::{Begin, Check, Decider, Definition, Digest, Invalid, is_readable};
 use crate::retry::{Retry, Then};
 use crate::{BranchId, Endpoint, Gid, answer, limits};
@@ -129,7 +131,7 @@ impl BeginRequest {
     ///
     /// # Errors
     /// The first mistake found.
-    pub fn parse(self, made: impl FnOnce() -> Gid) -> Result<Begin, Invalid> {
+    pub fn parse(mut self, made: impl FnOnce() -> Gid) -> Result<Begin, Invalid> {
         let digest = self.digest();
         let gid = match self.gid {
             None => made(),
@@ -169,14 +171,21 @@ impl BeginRequest {
 
     /// The hash by which a repeat is told from another transaction of the same gid: of everything but the gid, as it
     /// was sent, with each payload in its one spelling.
-    fn digest(&self) -> Result<Digest, Invalid> {
-        let mut spelled = self.clone();
-        spelled.gid = None;
-        for (i, branch) in spelled.branches.iter_mut().enumerate() {
-            if let Some(payload) = &branch.payload {
-                let text = spell(&format!("/branches/{i}"), payload)?;
-                branch.payload = RawValue::from_string(text).ok().map(Arc::from);
-            }
+    fn digest(&mut self) -> Result<Digest, Invalid> {
+        let gid = self.gid.take();
+        let digest = self.digest_of_all();
+        self.gid = gid;
+        digest
+    }
+
+    fn digest_of_all(&self) -> Result<Digest, Invalid> {
+        let mut spelled = Cow::Borrowed(self);
+        for (i, branch) in self.branches.iter().enumerate() {
+            let Some(payload) = branch.payload.as_ref().filter(|payload| !is_plain(payload)) else {
+                continue;
+            };
+            let text = spell(At(&"/branches", &i), payload)?;
+            spelled.to_mut().branches[i].payload = RawValue::from_string(text).ok().map(Arc::from);
         }
         let text =
             serde_json::to_string(&spelled).expect("a request has string keys and no failing serializer");
@@ -184,8 +193,18 @@ impl BeginRequest {
     }
 }
 
-fn spell(branch: &str, payload: &RawValue) -> Result<String, Invalid> {
-    canonical(payload).map_err(|why| Invalid::new(format!("{branch}/payload"), why))
+/// A place in a request: a step below another. Put into words where there is something to say of it.
+#[derive(Clone, Copy)]
+struct At<'a>(&'a dyn fmt::Display, &'a dyn fmt::Display);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0, self.1)
+    }
+}
+
+fn spell(branch: At<'_>, payload: &RawValue) -> Result<String, Invalid> {
+    canonical(payload).map_err(|why| Invalid::new(At(&branch, &"payload"), why))
 }
 
 impl RegisterRequest {
@@ -227,29 +246,27 @@ fn branches(requests: Vec<BranchRequest>, decider: Decider) -> Result<Vec<Defini
     if requests.len() > limits::BRANCHES {
         return Err(Invalid::new("/branches", format!("are more than {}", limits::BRANCHES)));
     }
-    requests
-        .into_iter()
-        .enumerate()
-        .map(|(i, branch)| branch.parse(&format!("/branches/{i}"), decider))
-        .collect()
+    requests.into_iter().enumerate().map(|(i, branch)| branch.parse(At(&"/branches", &i), decider)).collect()
 }
 
 impl BranchRequest {
-    fn parse(self, place: &str, decider: Decider) -> Result<Definition, Invalid> {
-        let at = |field: &str| format!("{place}/{field}");
-        let id = self.id.parse().map_err(|why| Invalid::new(at("id"), why))?;
+    fn parse(self, place: At<'_>, decider: Decider) -> Result<Definition, Invalid> {
+        let id = self.id.parse().map_err(|why| Invalid::new(At(&place, &"id"), why))?;
         if self.after.len() > limits::BRANCHES {
-            return Err(Invalid::new(at("after"), format!("names more than {} branches", limits::BRANCHES)));
+            return Err(Invalid::new(
+                At(&place, &"after"),
+                format!("names more than {} branches", limits::BRANCHES),
+            ));
         }
         let mut after = Vec::new();
         for (j, before) in self.after.iter().enumerate() {
-            after.push(before.parse().map_err(|why| Invalid::new(format!("{place}/after/{j}"), why))?);
+            after.push(before.parse().map_err(|why| Invalid::new(At(&At(&place, &"after"), &j), why))?);
         }
-        let base = self.at.as_deref().map(|base| endpoint(&at("at"), base)).transpose()?;
+        let base = self.at.as_deref().map(|base| endpoint(At(&place, &"at"), base)).transpose()?;
         let resolve = |field: &str, given: Option<&str>, from_base: bool| match (given, &base) {
-            (Some(given), _) => endpoint(&at(field), given).map(Some),
+            (Some(given), _) => endpoint(At(&place, &field), given).map(Some),
             (None, Some(base)) if from_base => {
-                base.join(field).map(Some).map_err(|why| Invalid::new(at("at"), why))
+                base.join(field).map(Some).map_err(|why| Invalid::new(At(&place, &"at"), why))
             }
             (None, _) => Ok(None),
         };
@@ -265,27 +282,22 @@ impl BranchRequest {
         }
         if try_.is_some() && cancel.is_none() && !no_cancel {
             let why = "is missing: a try needs its cancel, or \"none\" if there is nothing to undo";
-            return Err(Invalid::new(at("cancel"), why));
-        }
-        if self.payload.as_ref().is_some_and(|payload| payload.get().len() > limits::PAYLOAD) {
-            return Err(Invalid::new(at("payload"), format!("is longer than {} bytes", limits::PAYLOAD)));
-        }
-        if let Some(Err(why)) = self.payload.as_deref().map(is_readable) {
-            return Err(Invalid::new(at("payload"), format!("is more than JSON readers take: {why}")));
+            return Err(Invalid::new(At(&place, &"cancel"), why));
         }
         if let Some(payload) = &self.payload {
-            spell(place, payload)?;
+            check_payload(place, payload)?;
         }
-        check_headers(&at("headers"), &self.headers)?;
-        let retry = self.retry.map(|retry| retry.parse(&at("retry"))).transpose()?.unwrap_or_default();
+        check_headers(At(&place, &"headers"), &self.headers)?;
+        let retry =
+            self.retry.map(|retry| retry.parse(At(&place, &"retry"))).transpose()?.unwrap_or_default();
         if retry.ends() && (try_.is_some() || cancel.is_some() || no_cancel) {
             let why = "only a branch with confirm alone may be given up";
-            return Err(Invalid::new(at("retry/give_up"), why));
+            return Err(Invalid::new(At(&place, &"retry/give_up"), why));
         }
-        let timeout = positive(&at("timeout_ms"), self.timeout_ms)?;
+        let timeout = positive(At(&place, &"timeout_ms"), self.timeout_ms)?;
         if timeout.is_some_and(|timeout| timeout > limits::CALL_TIMEOUT) {
             return Err(Invalid::new(
-                at("timeout_ms"),
+                At(&place, &"timeout_ms"),
                 format!("is over {}", limits::CALL_TIMEOUT.as_millis()),
             ));
         }
@@ -299,45 +311,46 @@ impl BranchRequest {
             payload: self.payload,
             headers: self.headers,
             retry,
-            delay: length(&at("delay_ms"), self.delay_ms)?.unwrap_or_default(),
-            reserves: positive(&at("reserves_ms"), self.reserves_ms)?,
+            delay: length(At(&place, &"delay_ms"), self.delay_ms)?.unwrap_or_default(),
+            reserves: positive(At(&place, &"reserves_ms"), self.reserves_ms)?,
             timeout,
         })
     }
 }
 
 impl RetryRequest {
-    fn parse(self, place: &str) -> Result<Retry, Invalid> {
-        let at = |field: &str| format!("{place}/{field}");
+    fn parse(self, place: At<'_>) -> Result<Retry, Invalid> {
         let Some(intervals) = self.intervals_ms else {
             if self.give_up {
                 return Err(Invalid::new(
-                    at("give_up"),
+                    At(&place, &"give_up"),
                     "needs intervals_ms, after the last of which to give up",
                 ));
             }
             let Retry::Exponential { first, longest } = Retry::default() else {
                 unreachable!("the default is exponential")
             };
-            let first = positive(&at("first_ms"), self.first_ms)?.unwrap_or(first);
-            let longest = positive(&at("longest_ms"), self.longest_ms)?.unwrap_or(longest.max(first));
+            let first = positive(At(&place, &"first_ms"), self.first_ms)?.unwrap_or(first);
+            let longest = positive(At(&place, &"longest_ms"), self.longest_ms)?.unwrap_or(longest.max(first));
             if longest < first {
-                return Err(Invalid::new(at("longest_ms"), "is less than first_ms"));
+                return Err(Invalid::new(At(&place, &"longest_ms"), "is less than first_ms"));
             }
             return Ok(Retry::Exponential { first, longest });
         };
         if self.first_ms.is_some() || self.longest_ms.is_some() {
-            return Err(Invalid::new(at("intervals_ms"), "stands beside first_ms or longest_ms"));
+            return Err(Invalid::new(At(&place, &"intervals_ms"), "stands beside first_ms or longest_ms"));
         }
         if intervals.is_empty() || intervals.len() > limits::INTERVALS {
             return Err(Invalid::new(
-                at("intervals_ms"),
+                At(&place, &"intervals_ms"),
                 format!("has none or more than {}", limits::INTERVALS),
             ));
         }
-        let place = |i: usize| format!("{}/{i}", at("intervals_ms"));
-        let waits =
-            intervals.into_iter().enumerate().filter_map(|(i, ms)| length(&place(i), Some(ms)).transpose());
+        let place = At(&place, &"intervals_ms");
+        let waits = intervals
+            .into_iter()
+            .enumerate()
+            .filter_map(|(i, ms)| length(At(&place, &i), Some(ms)).transpose());
         let then = if self.give_up { Then::GiveUp } else { Then::Repeat };
         Ok(Retry::Intervals { waits: waits.collect::<Result<_, _>>()?, then })
     }
@@ -349,8 +362,21 @@ fn unrepeated<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Str
     serde_json::from_str(headers.get()).map_err(|_| D::Error::custom("headers are an object of texts"))
 }
 
+fn check_payload(branch: At<'_>, payload: &RawValue) -> Result<(), Invalid> {
+    let place = At(&branch, &"payload");
+    if payload.get().len() > limits::PAYLOAD {
+        return Err(Invalid::new(place, format!("is longer than {} bytes", limits::PAYLOAD)));
+    }
+    if is_plain(payload) {
+        return Ok(());
+    }
+    is_readable(payload)
+        .map_err(|why| Invalid::new(place, format!("is more than JSON readers take: {why}")))?;
+    spell(branch, payload).map(drop)
+}
+
 /// Names are tokens (RFC 9110 §5.6.2), values visible ASCII, and none is one of ours or of the connection.
-fn check_headers(place: &str, headers: &BTreeMap<String, String>) -> Result<(), Invalid> {
+fn check_headers(place: impl fmt::Display, headers: &BTreeMap<String, String>) -> Result<(), Invalid> {
     const RESERVED: [&str; 12] = [
         "connection",
         "content-length",
@@ -388,11 +414,11 @@ fn check_headers(place: &str, headers: &BTreeMap<String, String>) -> Result<(), 
     Ok(())
 }
 
-fn endpoint(place: &str, text: &str) -> Result<Endpoint, Invalid> {
+fn endpoint(place: impl fmt::Display, text: &str) -> Result<Endpoint, Invalid> {
     text.parse().map_err(|why| Invalid::new(place, why))
 }
 
-fn length(place: &str, millis: Option<u64>) -> Result<Option<Duration>, Invalid> {
+fn length(place: impl fmt::Display, millis: Option<u64>) -> Result<Option<Duration>, Invalid> {
     let length = millis.map(Duration::from_millis);
     if length.is_some_and(|length| length > limits::LONGEST) {
         return Err(Invalid::new(place, format!("is over {} (a year)", limits::LONGEST.as_millis())));
@@ -400,7 +426,7 @@ fn length(place: &str, millis: Option<u64>) -> Result<Option<Duration>, Invalid>
     Ok(length)
 }
 
-fn positive(place: &str, millis: Option<u64>) -> Result<Option<Duration>, Invalid> {
+fn positive(place: impl fmt::Display, millis: Option<u64>) -> Result<Option<Duration>, Invalid> {
     if millis == Some(0) {
         return Err(Invalid::new(place, "is 0"));
     }

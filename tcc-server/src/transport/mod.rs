@@ -4,8 +4,8 @@
 mod address;
 #[cfg(feature = "http")]
 mod http;
+mod local;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use tcc_core::{Call, Endpoint, Timestamp};
 pub use address::{AllowList, BadAllowance};
 #[cfg(feature = "http")]
 pub use http::{HttpTransport, TransportError};
+pub use local::LocalTransport;
 
 /// Makes calls to the endpoints of one scheme or several.
 pub trait Transport: Send + Sync + 'static {
@@ -53,7 +54,8 @@ pub struct Outgoing {
 /// The transports there are, by scheme.
 #[derive(Clone, Default)]
 pub struct Transports {
-    by_scheme: HashMap<&'static str, Arc<dyn Transport>>,
+    /// In no order: they are few, and looked through faster than looked up.
+    by_scheme: Vec<(&'static str, Arc<dyn Transport>)>,
 }
 
 impl Transports {
@@ -63,14 +65,20 @@ impl Transports {
         Self::default()
     }
 
-    /// With another one.
+    /// With another one, in the place of those that served its schemes before.
     #[must_use]
     pub fn with(mut self, transport: impl Transport) -> Self {
         let transport: Arc<dyn Transport> = Arc::new(transport);
-        for scheme in transport.schemes() {
-            self.by_scheme.insert(scheme, transport.clone());
+        for &scheme in transport.schemes() {
+            self.by_scheme.retain(|(served, _)| *served != scheme);
+            self.by_scheme.push((scheme, transport.clone()));
         }
         self
+    }
+
+    fn of(&self, endpoint: &Endpoint) -> Option<&dyn Transport> {
+        let scheme = endpoint.scheme();
+        self.by_scheme.iter().find(|(served, _)| *served == scheme).map(|(_, transport)| &**transport)
     }
 
     /// Whether an endpoint may be called.
@@ -78,8 +86,8 @@ impl Transports {
     /// # Errors
     /// Why not: a clause that reads on from the name of the field.
     pub fn check(&self, endpoint: &Endpoint) -> Result<(), String> {
-        let Some(transport) = self.by_scheme.get(endpoint.scheme()) else {
-            let mut known: Vec<_> = self.by_scheme.keys().copied().collect();
+        let Some(transport) = self.of(endpoint) else {
+            let mut known: Vec<_> = self.by_scheme.iter().map(|(scheme, _)| *scheme).collect();
             known.sort_unstable();
             let known = known.join(", ");
             return Err(format!(
@@ -93,15 +101,15 @@ impl Transports {
     /// What a call to the endpoint counts against.
     #[must_use]
     pub fn destination(&self, endpoint: &Endpoint) -> String {
-        let transport = self.by_scheme.get(endpoint.scheme());
-        transport.map_or_else(|| endpoint.scheme().to_owned(), |transport| transport.destination(endpoint))
+        self.of(endpoint)
+            .map_or_else(|| endpoint.scheme().to_owned(), |transport| transport.destination(endpoint))
     }
 
     /// Makes the call. An endpoint that was fit when its transaction began and is not any more, because the
     /// configuration changed, is not called: that is unknown, and never refused.
     pub async fn call(&self, outgoing: Outgoing) -> Answer {
         let endpoint = &outgoing.call.endpoint;
-        match self.by_scheme.get(endpoint.scheme()) {
+        match self.of(endpoint) {
             Some(transport) if transport.check(endpoint).is_ok() => transport.call(outgoing).await,
             Some(_) | None => Answer::None(Failure::Forbidden),
         }

@@ -3,6 +3,7 @@
 #[cfg(feature = "http")]
 mod api;
 mod coordinator;
+mod local;
 mod parked;
 mod scripted;
 #[cfg(feature = "sqlite")]
