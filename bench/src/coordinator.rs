@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tcc_core::{MemoryStore, Store, Timestamp};
-use tcc_server::store::{Batched, SqliteOptions, SqliteStore};
+use tcc_server::store::{SqliteOptions, SqliteStore};
 use tcc_server::transport::{AllowList, HttpTransport, Transports};
 use tcc_server::{Coordinator, Scheduler, Settings, api};
 
@@ -39,9 +39,9 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     let defaults = Settings::default();
     let retention = options.retention_ms.map_or(defaults.retention, Duration::from_millis);
     let settings = Settings { retention, ..defaults };
-    let (log, store): (Option<Arc<Batched<SqliteStore>>>, Arc<dyn Store>) = match &options.log {
+    let (log, store): (Option<Arc<SqliteStore>>, Arc<dyn Store>) = match &options.log {
         Some(file) => {
-            let log = Arc::new(Batched::new(SqliteStore::open(file, SqliteOptions::default())?));
+            let log = Arc::new(SqliteStore::open(file, SqliteOptions::default())?);
             (Some(log.clone()), log)
         }
         None => (None, Arc::new(MemoryStore::new(clock()))),
@@ -55,7 +55,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     tokio::spawn(api::serve(listening, router, std::future::pending(), Duration::ZERO));
     process::answer(&address, async |_| {
         let syncs = log.as_ref().map(|log| {
-            let stats = log.inner().stats();
+            let stats = log.stats();
             stats.commits + 2 * stats.checkpoints
         });
         Ok(Stats { syncs, held: store.counts().await?.phases.iter().sum() })

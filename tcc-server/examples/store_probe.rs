@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tcc_core::contract::row;
 use tcc_core::store::{Filter, Page, Row, Write, Written};
 use tcc_core::{Phase, Store};
-use tcc_server::store::{Batched, SqliteOptions, SqliteStore};
+use tcc_server::store::{SqliteOptions, SqliteStore};
 
 /// Bytes of a document with two branches and small payloads.
 const DOCUMENT: usize = 600;
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for committers in [1, 8, 64, 256] {
         let path = directory.join(format!("store_probe-{}-{committers}.db", std::process::id()));
         let store = SqliteStore::open(&path, SqliteOptions::default())?;
-        let store = Arc::new(Batched::new(store));
+        let store = Arc::new(store);
         run(&store, committers, Duration::from_secs(seconds)).await;
         drop(store);
         // The store goes with the last task that holds it.
@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-async fn run(store: &Arc<Batched<SqliteStore>>, committers: usize, time: Duration) {
+async fn run(store: &Arc<SqliteStore>, committers: usize, time: Duration) {
     let transactions = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
@@ -54,7 +54,7 @@ async fn run(store: &Arc<Batched<SqliteStore>>, committers: usize, time: Duratio
     tasks.join_all().await;
     let seconds = start.elapsed().as_secs_f64();
     let transactions = transactions.load(Ordering::Relaxed);
-    let stats = store.inner().stats();
+    let stats = store.stats();
 
     let loads = 20_000;
     let any = store.list(&Filter::default(), Page { after: None, size: 100 }).await.expect("a list").rows;

@@ -23,7 +23,7 @@ use tcc_core::Patience;
 use crate::api::{self, Callers, Listening, Token};
 use crate::coordinator::{Coordinator, Settings, chain};
 use crate::scheduler::{Drained, Scheduler};
-use crate::store::{Batched, SqliteOptions, SqliteStore};
+use crate::store::{SqliteOptions, SqliteStore};
 use crate::transport::{AllowList, HttpTransport, Transports};
 
 const EXIT_USAGE: u8 = 2;
@@ -261,7 +261,7 @@ async fn run(config: Config) -> Result<ExitCode, String> {
         per_destination: usize::from(flags.per_destination),
     };
     let log_failed = store.failed();
-    let store = Arc::new(Batched::new(store));
+    let store = Arc::new(store);
     let coordinator = Coordinator::new(store, Transports::new().with(transport), settings);
     let listening = Listening::on(flags.listen)
         .await

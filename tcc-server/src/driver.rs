@@ -45,7 +45,8 @@ fn spawn(coordinator: &Arc<Coordinator>, stored: Stored, claimed: Option<Claimed
             saved_at: coordinator.now(),
             _claimed: claimed,
         };
-        tokio::spawn(driver.run(stored));
+        // Boxed: a future of this size would be moved about a dozen times on its way to its task.
+        tokio::spawn(Box::pin(driver.run(stored)));
     }
 }
 

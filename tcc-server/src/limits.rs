@@ -97,7 +97,7 @@ pub const COMMIT_WRITES: usize = 512;
 /// Bytes of documents in one commit of a batch, unless one caller's own are more.
 pub const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 /// Commits and purges that wait for the SQLite writer.
-pub const STORE_JOBS: usize = 1024;
+pub const STORE_JOBS: usize = 4096;
 /// Reads that wait for an SQLite reader.
 pub const STORE_READS: usize = 1024;
 /// Rows of which the SQLite writer remembers what it wrote: all that are driven, and as many again.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use tcc_core::answer::Response;
 use tcc_core::wire::{BeginRequest, BranchRequest};
 use tcc_core::{Gid, Operation, Phase};
-use tcc_server::store::{Batched, SqliteOptions, SqliteStore};
+use tcc_server::store::{SqliteOptions, SqliteStore};
 use tcc_server::transport::{LocalTransport, Outgoing, Transports};
 use tcc_server::{Begun, Coordinator, Known, Scheduler, Settings, Wait, limits};
 
@@ -18,7 +18,7 @@ use crate::Failure;
 
 pub(super) struct Embedded {
     coordinator: Arc<Coordinator>,
-    log: Arc<Batched<SqliteStore>>,
+    log: Arc<SqliteStore>,
     _scheduler: Scheduler,
     branches: Vec<BranchRequest>,
     /// Confirms that the functions saw.
@@ -28,7 +28,7 @@ pub(super) struct Embedded {
 impl Embedded {
     /// One with so many participants, each a branch of every transaction.
     pub(super) fn start(file: &Path, branches: usize) -> Result<Self, Failure> {
-        let log = Arc::new(Batched::new(SqliteStore::open(file, SqliteOptions::default())?));
+        let log = Arc::new(SqliteStore::open(file, SqliteOptions::default())?);
         let confirms = Arc::new(AtomicU64::new(0));
         let mut transport = LocalTransport::new();
         for i in 0..branches {
@@ -84,7 +84,7 @@ impl Embedded {
 
     /// Times the log was made durable so far.
     pub(super) fn syncs(&self) -> u64 {
-        let stats = self.log.inner().stats();
+        let stats = self.log.stats();
         stats.commits + 2 * stats.checkpoints
     }
 

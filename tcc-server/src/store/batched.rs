@@ -1,15 +1,15 @@
-//! Group commit for every store.
+//! Group commit for stores that do not group by themselves.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tcc_core::store::{
-    BoxError, BoxFuture, Claimed, Counts, Filter, Listing, Page, Row, Store, Unavailable, Unknown, Write,
-    Written,
+    BoxFuture, Claimed, Counts, Filter, Listing, Page, Row, Store, Unavailable, Unknown, Write, Written,
 };
 use tcc_core::{Gid, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
+use super::group::{Answer, Group};
 use crate::limits;
 
 /// A store around a store: commits that wait at the same time become one commit of the store within. No timer holds
@@ -23,8 +23,6 @@ struct Waiting {
     batch: Vec<Write>,
     answer: Answer,
 }
-
-type Answer = oneshot::Sender<Result<Vec<Written>, Unknown>>;
 
 impl<S: Store> Batched<S> {
     /// Puts itself around a store.
@@ -62,73 +60,18 @@ async fn commit_all<S: Store>(inner: Arc<S>, mut queue: mpsc::Receiver<Waiting>)
             },
         };
         let mut group = Group::default();
-        group.add(first);
+        group.add(first.batch, first.answer);
         while let Ok(next) = queue.try_recv() {
-            if !group.has_room_for(&next) {
+            if !group.has_room_for(&next.batch) {
                 left_over = Some(next);
                 break;
             }
-            group.add(next);
+            group.add(next.batch, next.answer);
         }
-        group.commit(&*inner).await;
+        let results = inner.commit(group.take_writes()).await;
+        group.tell(results);
     }
 }
-
-#[derive(Default)]
-struct Group {
-    writes: Vec<Write>,
-    bytes: usize,
-    /// Who waits, and for how many of the writes.
-    answers: Vec<(usize, Answer)>,
-}
-
-impl Group {
-    fn add(&mut self, waiting: Waiting) {
-        self.bytes += bytes(&waiting.batch);
-        self.answers.push((waiting.batch.len(), waiting.answer));
-        self.writes.extend(waiting.batch);
-    }
-
-    fn has_room_for(&self, waiting: &Waiting) -> bool {
-        self.writes.len() + waiting.batch.len() <= limits::COMMIT_WRITES
-            && self.bytes + bytes(&waiting.batch) <= limits::COMMIT_BYTES
-    }
-
-    async fn commit<S: Store>(self, inner: &S) {
-        let expected = self.writes.len();
-        let results = match inner.commit(self.writes).await {
-            Ok(results) if results.len() == expected => Ok(results),
-            Ok(results) => {
-                Err(Unknown(format!("the store gave {} results for {expected} writes", results.len()).into()))
-            }
-            Err(unknown) => Err(unknown),
-        };
-        // Whoever waited may have gone; the writes are made all the same.
-        match results {
-            Ok(results) => {
-                let mut results = results.into_iter();
-                for (count, answer) in self.answers {
-                    let _ = answer.send(Ok(results.by_ref().take(count).collect()));
-                }
-            }
-            Err(Unknown(cause)) => {
-                let cause = Arc::new(cause);
-                for (_, answer) in self.answers {
-                    let _ = answer.send(Err(Unknown(Box::new(Shared(Arc::clone(&cause))))));
-                }
-            }
-        }
-    }
-}
-
-fn bytes(batch: &[Write]) -> usize {
-    batch.iter().map(|write| write.row.document.len()).sum()
-}
-
-/// One cause, told to everyone in the batch.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct Shared(Arc<BoxError>);
 
 impl<S: Store> Store for Batched<S> {
     fn commit(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<Vec<Written>, Unknown>> {

@@ -1,9 +1,10 @@
 //! The stores, each behind [`tcc_core::Store`], and what is put around one.
 //!
 //! - [`sqlite`]: the log in one SQLite file, for one process;
-//! - [`Batched`]: concurrent commits share one commit of the store within.
+//! - [`Batched`]: around a store that does not group by itself, concurrent commits share one.
 
 mod batched;
+mod group;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 

@@ -45,7 +45,7 @@ use super::{Outgoing, Transport};
 ///         Operation::Try => Response::refused("the account is empty"),
 ///         Operation::Confirm | Operation::Cancel | Operation::Check => Response::done(),
 ///     });
-/// // With a log it would be `Batched::new(SqliteStore::open("log.db", SqliteOptions::default())?)`.
+/// // With a log it would be `SqliteStore::open("log.db", SqliteOptions::default())?`.
 /// let opened = Instant::now();
 /// let store = Arc::new(MemoryStore::new(move || Timestamp::from_millis(0) + opened.elapsed()));
 /// let coordinator = Coordinator::new(store, Transports::new().with(participants), Settings::default());

@@ -8,6 +8,7 @@ use tcc_core::Timestamp;
 use tcc_core::store::{Refusal, Unavailable, Unknown, Write, Written};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
+use super::super::group::{Answer, Group};
 use super::claims::Claims;
 use super::rows::{self, Held, Outcome, Recent, Tally, index};
 use super::wal::Wal;
@@ -21,7 +22,7 @@ pub(super) struct Job {
 }
 
 pub(super) enum Task {
-    Commit(Vec<Write>, oneshot::Sender<Result<Vec<Written>, Unknown>>),
+    Commit(Vec<Write>, Answer),
     Purge(Purge, oneshot::Sender<Result<usize, Unavailable>>),
 }
 
@@ -72,7 +73,7 @@ impl Writer {
         loop {
             match jobs.recv_timeout(self.options.idle) {
                 Ok(job) => {
-                    self.work(job);
+                    self.work(job, jobs);
                     self.tend(|wal, connection, options| wal.tend(connection, options.wal_bytes));
                 }
                 Err(RecvTimeoutError::Timeout) => self.tend(|wal, connection, _| wal.empty(connection)),
@@ -82,31 +83,47 @@ impl Writer {
         self.tend(|wal, connection, _| wal.empty(connection));
     }
 
-    fn work(&mut self, job: Job) {
-        let failure = self.failed.borrow().clone();
-        // Whoever asked may have gone; what was asked is done all the same.
-        match (job.task, failure) {
-            (Task::Commit(_, answer), Some(failure)) => {
-                let _ = answer.send(Err(Unknown(failure.into())));
-            }
-            (Task::Purge(_, answer), Some(failure)) => {
-                let _ = answer.send(Err(Unavailable(failure.into())));
-            }
-            (Task::Commit(batch, answer), None) => {
-                let written = self.commit(&batch).map_err(|error| Unknown(self.fail(error).into()));
-                let _ = answer.send(written);
-            }
-            (Task::Purge(purge, answer), None) => {
-                let _ = answer.send(self.purge(&purge));
+    /// Does a job, with a commit all those that wait behind it: while one is on its way the next fills up, so the
+    /// groups are as large as the disk is slow.
+    fn work(&mut self, first: Job, jobs: &Receiver<Job>) {
+        let mut next = Some(first);
+        while let Some(Job { task, _place }) = next.take() {
+            match task {
+                Task::Purge(purge, answer) => {
+                    // Whoever asked may have gone; what was asked is done all the same.
+                    let _ = answer.send(self.purge(&purge));
+                }
+                Task::Commit(batch, answer) => {
+                    let mut group = Group::default();
+                    group.add(batch, answer);
+                    while let Ok(job) = jobs.try_recv() {
+                        match job.task {
+                            Task::Commit(batch, answer) if group.has_room_for(&batch) => {
+                                group.add(batch, answer)
+                            }
+                            task => {
+                                next = Some(Job { task, ..job });
+                                break;
+                            }
+                        }
+                    }
+                    let written = self.commit(&group.take_writes());
+                    group.tell(written);
+                }
             }
         }
+    }
+
+    fn commit(&mut self, batch: &[Write]) -> Result<Vec<Written>, Unknown> {
+        self.has_not_failed().map_err(|failure| Unknown(failure.into()))?;
+        self.try_commit(batch).map_err(|error| Unknown(self.fail(error).into()))
     }
 
     /// One transaction for the whole batch.
     ///
     /// # Errors
     /// Whatever leaves unclear what became durable.
-    fn commit(&mut self, batch: &[Write]) -> rusqlite::Result<Vec<Written>> {
+    fn try_commit(&mut self, batch: &[Write]) -> rusqlite::Result<Vec<Written>> {
         let mut outcomes = Vec::with_capacity(batch.len());
         match self.transact(batch, &mut outcomes) {
             Ok(()) => Ok(outcomes.into_iter().map(Written::from).collect()),
@@ -159,6 +176,7 @@ impl Writer {
     }
 
     fn purge(&mut self, purge: &Purge) -> Result<usize, Unavailable> {
+        self.has_not_failed().map_err(|failure| Unavailable(failure.into()))?;
         match self.transact_purge(purge) {
             Ok(touched) => Ok(touched),
             Err(error) if is_full(&error) => match self.roll_back() {
@@ -240,6 +258,10 @@ impl Writer {
             self.fail(error);
         }
         self.counters.wal(&self.wal);
+    }
+
+    fn has_not_failed(&self) -> Result<(), Failure> {
+        self.failed.borrow().clone().map_or(Ok(()), Err)
     }
 
     /// From here on nothing is answered: what became of the last commit is for the next process to find out.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tcc_core::store::{Refusal, Written};
 use tcc_core::{Gid, Store};
-use tcc_server::store::{Batched, SqliteOptions, SqliteStore};
+use tcc_server::store::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 
 use super::{insert, skipped, win};
@@ -55,7 +55,7 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     let path = disk.path().join("log.db");
     let store = SqliteStore::open(&path, SqliteOptions::default()).expect("a store");
     let mut failed = Box::pin(store.failed());
-    let store = Arc::new(Batched::new(store));
+    let store = Arc::new(store);
 
     let mut acked = Vec::new();
     let mut refused = Vec::new();

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use tcc_client::Decision::Confirm;
 use tcc_core::wire::{BeginRequest, BranchRequest};
 use tcc_core::{Change, Patience, Store, Transaction};
-use tcc_server::store::{Batched, SqliteOptions, SqliteStore};
+use tcc_server::store::{SqliteOptions, SqliteStore};
 use tcc_tests::{Fault, Proxy, Times};
 
 use crate::transfer::{ByTheCoordinator, Transfer};
@@ -20,7 +20,7 @@ const PARTICIPANTS: usize = 25;
 /// So many transactions whose deadline has passed, each with a branch that must be cancelled.
 async fn left_behind(world: &World, participants: &[Proxy]) {
     let open = || SqliteStore::open(world.coordinator.db(), SqliteOptions::default());
-    let store = Batched::new(open().expect("a log"));
+    let store = open().expect("a log");
     let saved = join_all((0..MANY).map(async |nth| {
         let at = Some(format!("http://{}/b", participants[nth % PARTICIPANTS].address()));
         let branch = BranchRequest { id: "b".into(), at, ..BranchRequest::default() };
