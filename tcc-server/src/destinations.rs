@@ -8,10 +8,10 @@
 //! call at a time probes it, ever more seldom while it fails. The first answer opens it again, for two calls at once,
 //! and each further answer for one more, up to its limit.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 

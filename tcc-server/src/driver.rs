@@ -45,7 +45,7 @@ fn spawn(coordinator: &Arc<Coordinator>, stored: Stored, claimed: Option<Claimed
             saved_at: coordinator.now(),
             _claimed: claimed,
         };
-        // Boxed: a future of this size would be moved about a dozen times on its way to its task.
+        // Boxed: what is large would be moved several times on its way to its task, and when it is done.
         tokio::spawn(Box::pin(driver.run(stored)));
     }
 }

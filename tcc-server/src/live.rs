@@ -1,10 +1,10 @@
 //! Who is driving what in this process, who waits for what, and when the scheduler is to look again.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use foldhash::HashMap;
 use tcc_core::{Gid, Stored, Timestamp};
 use tokio::sync::{Notify, mpsc, watch};
 

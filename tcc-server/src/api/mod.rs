@@ -234,7 +234,8 @@ async fn own_task<T: Send + 'static>(
         let _place = place;
         work.await
     };
-    match tokio::spawn(work).await {
+    // Boxed: what is large would be moved several times on its way to its task, and when it is done.
+    match tokio::spawn(Box::pin(work)).await {
         Ok(done) => done.map_err(|error| Failure::from(error).of(&gid)),
         Err(panicked) => {
             tracing::error!(%panicked, "a request failed by a bug of ours");

@@ -4,7 +4,6 @@
 //! By hyper's own pooled client: what reqwest adds to it are things that must be off here, and it reads no more of an
 //! answer at once than it is told to.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use std::vec;
 
+use foldhash::HashMap;
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
@@ -181,21 +181,29 @@ fn headers(outgoing: &Outgoing) -> Option<HeaderMap> {
     for (name, value) in &call.headers {
         headers.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
     }
-    let mut set =
-        |name: &'static str, value: HeaderValue| headers.insert(HeaderName::from_static(name), value);
-    set(protocol::GID, HeaderValue::from_str(call.gid.as_str()).ok()?);
+    let mut set = |name: HeaderName, value: HeaderValue| headers.insert(name, value);
+    set(const { HeaderName::from_static(protocol::GID) }, HeaderValue::from_str(call.gid.as_str()).ok()?);
     if let Some(branch) = &call.branch {
-        set(protocol::BRANCH, HeaderValue::from_str(branch.as_str()).ok()?);
+        set(
+            const { HeaderName::from_static(protocol::BRANCH) },
+            HeaderValue::from_str(branch.as_str()).ok()?,
+        );
     }
-    set(protocol::OPERATION, HeaderValue::from_static(call.operation.as_str()));
-    set(protocol::ATTEMPT, call.attempt.into());
-    set(protocol::TIMEOUT, u64::try_from(outgoing.timeout.as_millis()).unwrap_or(u64::MAX).into());
-    set(protocol::BEGUN, call.begun.as_millis().into());
+    set(
+        const { HeaderName::from_static(protocol::OPERATION) },
+        HeaderValue::from_static(call.operation.as_str()),
+    );
+    set(const { HeaderName::from_static(protocol::ATTEMPT) }, call.attempt.into());
+    set(
+        const { HeaderName::from_static(protocol::TIMEOUT) },
+        u64::try_from(outgoing.timeout.as_millis()).unwrap_or(u64::MAX).into(),
+    );
+    set(const { HeaderName::from_static(protocol::BEGUN) }, call.begun.as_millis().into());
     if let Some(settled) = outgoing.settled {
-        set(protocol::SETTLED, settled.as_millis().into());
+        set(const { HeaderName::from_static(protocol::SETTLED) }, settled.as_millis().into());
     }
     if let Some(traceparent) = &call.traceparent {
-        set("traceparent", HeaderValue::from_str(traceparent).ok()?);
+        set(const { HeaderName::from_static("traceparent") }, HeaderValue::from_str(traceparent).ok()?);
     }
     if call.payload.is_some() {
         headers.insert(CONTENT_TYPE, JSON);

@@ -1,7 +1,6 @@
 //! One row in SQL: what stands there, and a write to it.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
