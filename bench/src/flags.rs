@@ -50,6 +50,9 @@ pub(crate) struct Flags {
     /// Where the logs are made; the disk under it is what is measured.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
+    /// Counts the instructions of a transaction, by valgrind, against those that are known.
+    #[arg(long)]
+    pub(crate) instructions: bool,
     /// Measures how the coordinator bears a full log and a participant that hangs.
     #[arg(long)]
     pub(crate) growth: bool,

@@ -17,6 +17,7 @@ mod ratios;
 mod table;
 mod plot;
 mod growth;
+mod instructions;
 
 use std::process::ExitCode;
 
@@ -76,6 +77,9 @@ fn on(
 async fn run(flags: Flags) -> Result<(), Failure> {
     let machine = machine::Machine::look();
     table::machine(&machine, &flags);
+    if flags.instructions {
+        return instructions::run(&flags).await;
+    }
     if flags.growth {
         return growth::run(&flags).await;
     }

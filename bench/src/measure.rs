@@ -120,7 +120,16 @@ pub(crate) struct Subject {
 
 impl Subject {
     async fn start(role: &Role, tried_by: TriedBy) -> Result<Self, Failure> {
-        let process = Process::start(role).await?;
+        Self::start_under(&[], role, tried_by).await
+    }
+
+    /// One whose process is run by a command.
+    pub(crate) async fn start_under(
+        command: &[&str],
+        role: &Role,
+        tried_by: TriedBy,
+    ) -> Result<Self, Failure> {
+        let process = Process::start_under(command, role).await?;
         let script = Script::Tcc { at: process.ready.clone(), tried_by };
         let pid = Some(process.pid());
         Ok(Self { script, process: Some(process), pid })

@@ -1,5 +1,6 @@
 //! The processes of a measurement: started, asked over their standard input, and ended with their handle.
 
+use std::ffi::OsStr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -36,13 +37,23 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a process and waits until it is ready.
     pub(crate) async fn start(role: &Role) -> Result<Self, Failure> {
-        let mut child = Command::new(std::env::current_exe()?)
+        Self::start_under(&[], role).await
+    }
+
+    /// The same by a command that runs it.
+    pub(crate) async fn start_under(command: &[&str], role: &Role) -> Result<Self, Failure> {
+        let itself = std::env::current_exe()?;
+        let mut line = command.iter().map(OsStr::new).chain([itself.as_os_str()]);
+        let program = line.next().expect("itself at least");
+        let mut child = Command::new(program)
+            .args(line)
             .arg(ROLE)
             .arg(serde_json::to_string(role)?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
-            .spawn()?;
+            .spawn()
+            .map_err(|error| format!("{}: {error}", program.display()))?;
         let stdin = child.stdin.take().expect("piped");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut process = Self { child, stdin, lines, ready: String::new() };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -131,6 +132,13 @@ pub(crate) async fn run(spec: Spec) -> Result<(), Failure> {
         })
     })
     .await
+}
+
+/// Makes so many transactions.
+pub(crate) async fn transact(spec: &Spec, count: usize) -> Result<(), Failure> {
+    let load = Load::new(spec)?;
+    let all = futures_util::stream::iter(0..count).map(|_| load.one());
+    all.buffer_unordered(spec.in_flight).try_collect().await
 }
 
 fn own_cpu() -> f64 {
