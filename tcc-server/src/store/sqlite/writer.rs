@@ -2,6 +2,7 @@
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use rusqlite::{Connection, ErrorCode, params};
 use tcc_core::Timestamp;
@@ -13,6 +14,7 @@ use super::claims::Claims;
 use super::rows::{self, Held, Outcome, Recent, Tally, index};
 use super::wal::Wal;
 use super::{Clock, Counters, Failure, SqliteOptions};
+use crate::limits;
 
 /// What the thread is asked to do.
 pub(super) struct Job {
@@ -42,6 +44,8 @@ pub(super) struct Writer {
     tally: Tally,
     recent: Recent,
     wal: Wal,
+    /// Writes in the last commit.
+    last_group: usize,
 }
 
 impl Writer {
@@ -65,6 +69,7 @@ impl Writer {
             tally,
             recent: Recent::default(),
             wal: Wal::default(),
+            last_group: 0,
         })
     }
 
@@ -84,7 +89,7 @@ impl Writer {
     }
 
     /// Does a job, with a commit all those that wait behind it: while one is on its way the next fills up, so the
-    /// groups are as large as the disk is slow.
+    /// groups are as large as the disk is slow. Nobody who comes alone waits for others.
     fn work(&mut self, first: Job, jobs: &Receiver<Job>) {
         let mut next = Some(first);
         while let Some(Job { task, _place }) = next.take() {
@@ -96,6 +101,10 @@ impl Writer {
                 Task::Commit(batch, answer) => {
                     let mut group = Group::default();
                     group.add(batch, answer);
+                    if self.last_group >= limits::GATHER_FROM {
+                        // Those whom the last commit held up come again about now: together, they cost one sync.
+                        thread::sleep(limits::GATHER);
+                    }
                     while let Ok(job) = jobs.try_recv() {
                         match job.task {
                             Task::Commit(batch, answer) if group.has_room_for(&batch) => {
@@ -107,7 +116,9 @@ impl Writer {
                             }
                         }
                     }
-                    let written = self.commit(&group.take_writes());
+                    let writes = group.take_writes();
+                    self.last_group = writes.len();
+                    let written = self.commit(&writes);
                     group.tell(written);
                 }
             }
