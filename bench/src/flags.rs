@@ -53,6 +53,9 @@ pub(crate) struct Flags {
     /// Counts the instructions of a transaction, by valgrind, against those that are known.
     #[arg(long)]
     pub(crate) instructions: bool,
+    /// For --instructions: where they go instead of how many there are. Names need `CARGO_PROFILE_RELEASE_DEBUG=1`.
+    #[arg(long, requires = "instructions")]
+    pub(crate) profile: bool,
     /// Measures how the coordinator bears a full log and a participant that hangs.
     #[arg(long)]
     pub(crate) growth: bool,

@@ -12,7 +12,7 @@ use crate::measure::{Subject, participants};
 use crate::participant::Answers;
 use crate::process::Role;
 use crate::sample::Sample;
-use crate::{Failure, coordinator};
+use crate::{Failure, coordinator, profile};
 
 /// What is counted: two branches, as many in flight as make some commits shared.
 const BRANCHES: usize = 2;
@@ -30,6 +30,9 @@ const MARGIN: f64 = 0.1;
 pub(crate) async fn run(flags: &Flags) -> Result<(), Failure> {
     let folder = flags.scratch()?;
     let sample = Sample::take(folder.path(), BRANCHES).await?;
+    if flags.profile {
+        return profile(folder.path(), &sample).await;
+    }
     let mut over = Vec::new();
     for (tried_by, name) in [(TriedBy::Coordinator, "coordinator"), (TriedBy::Initiator, "initiator")] {
         let few = count(folder.path(), &sample, tried_by, FEW).await?;
@@ -61,6 +64,30 @@ fn known(name: &str) -> Result<u64, Failure> {
     Ok(known.trim().parse()?)
 }
 
+/// Where those go of a transaction that the coordinator tries.
+async fn profile(folder: &Path, sample: &Sample) -> Result<(), Failure> {
+    let file = folder.join("callgrind.out");
+    let out_file = format!("--callgrind-out-file={}", file.display());
+    let mut counts = Vec::new();
+    for transactions in [FEW, MANY] {
+        let under = ["valgrind", "--tool=callgrind", "--fair-sched=yes", "--quiet", out_file.as_str()];
+        transact(folder, sample, &under, TriedBy::Coordinator, transactions).await?;
+        counts.push(profile::read(&file)?);
+    }
+    let [few, many] = &counts[..] else { unreachable!("two counts") };
+    let without = |part: &str| few.iter().find(|(other, _)| *other == part).map_or(0, |(_, count)| *count);
+    let each = |(part, count): &(&'static str, u64)| {
+        (*part, count.saturating_sub(without(part)) / (MANY - FEW) as u64)
+    };
+    let parts: Vec<_> = many.iter().map(each).collect();
+    let all: u64 = parts.iter().map(|(_, count)| count).sum();
+    println!("{all:>8}  instructions a transaction, tried by the coordinator");
+    for (part, count) in parts {
+        println!("{count:>8}  {:>4.1} %  {part}", 100.0 * count as f64 / all as f64);
+    }
+    Ok(())
+}
+
 /// The instructions of a coordinator's whole life with so many transactions.
 async fn count(
     folder: &Path,
@@ -68,8 +95,7 @@ async fn count(
     tried_by: TriedBy,
     transactions: usize,
 ) -> Result<u64, Failure> {
-    let folder = tempfile::tempdir_in(folder)?;
-    let said = folder.path().join("valgrind.txt");
+    let said = folder.join("valgrind.txt");
     let log_file = format!("--log-file={}", said.display());
     let under = [
         "valgrind",
@@ -79,8 +105,23 @@ async fn count(
         "--fair-sched=yes",
         log_file.as_str(),
     ];
+    transact(folder, sample, &under, tried_by, transactions).await?;
+    let said = std::fs::read_to_string(said)?;
+    let refs = said.lines().find_map(|line| line.split_once("refs:")).ok_or("valgrind told no count")?.1;
+    Ok(refs.trim().replace(',', "").parse()?)
+}
+
+/// Has a coordinator make so many transactions, run by a command, with a new log.
+async fn transact(
+    folder: &Path,
+    sample: &Sample,
+    under: &[&str],
+    tried_by: TriedBy,
+    transactions: usize,
+) -> Result<(), Failure> {
+    let folder = tempfile::tempdir_in(folder)?;
     let options = coordinator::Options { log: Some(folder.path().join("log.db")), retention_ms: None };
-    let subject = Subject::start_under(&under, &Role::Coordinator(options), tried_by).await?;
+    let subject = Subject::start_under(under, &Role::Coordinator(options), tried_by).await?;
     let participants = participants(BRANCHES, Answers::AtOnce).await?;
     let spec = Spec {
         script: subject.script(),
@@ -92,10 +133,8 @@ async fn count(
         length: Duration::ZERO,
     };
     load::transact(&spec, transactions).await?;
-    if let Some(process) = subject.process {
-        process.finish().await?;
+    match subject.process {
+        Some(process) => process.finish().await,
+        None => Ok(()),
     }
-    let said = std::fs::read_to_string(said)?;
-    let refs = said.lines().find_map(|line| line.split_once("refs:")).ok_or("valgrind told no count")?.1;
-    Ok(refs.trim().replace(',', "").parse()?)
 }

@@ -18,6 +18,7 @@ mod table;
 mod plot;
 mod growth;
 mod instructions;
+mod profile;
 
 use std::process::ExitCode;
 

@@ -31,6 +31,13 @@ pub(crate) fn of(rows: &[Row]) -> Vec<Ratio> {
         let throughput = |measured: &Measured| Some(measured.per_second);
         match &ours.kind {
             Kind::Sqlite(TriedBy::Coordinator) => {
+                for theirs in rows {
+                    let Kind::Peer(peer) = &theirs.kind else { continue };
+                    if (theirs.branches, theirs.in_flight) == (ours.branches, ours.in_flight) {
+                        let what = format!("throughput: tcc, its best mode ÷ {}", peer.name);
+                        say(&what, Some(theirs), throughput);
+                    }
+                }
                 say("throughput: log ÷ memory", beside(|kind| matches!(kind, Kind::Memory)), throughput);
                 say("throughput: tcc ÷ calls alone", beside(|kind| matches!(kind, Kind::Bare)), throughput);
                 say(
