@@ -1,5 +1,7 @@
 //! The demo, run as a newcomer does.
 
+mod embedded;
+
 use std::process::{Command, Output};
 
 use serde_json::Value;

@@ -18,7 +18,7 @@ use futures_util::future::Shared;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
@@ -106,20 +106,9 @@ impl HttpTransport {
 
     async fn make(&self, outgoing: Outgoing) -> Result<Response, Failure> {
         let uri = self.target(&outgoing.call.endpoint).uri.clone().map_err(|_| Failure::Forbidden)?;
-        let payload = outgoing.call.payload.as_ref();
-        let payload = payload.map(|payload| Bytes::copy_from_slice(payload.get().as_bytes()));
-        let mut request = Request::new(Full::new(payload.unwrap_or_default()));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers(&outgoing).ok_or(Failure::Other)?;
+        let request = request(&outgoing, uri).ok_or(Failure::Other)?;
         let answer = self.client.request(request).await.map_err(|error| failure(&error))?;
-        let retry_after =
-            answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        Ok(Response {
-            status: answer.status().as_u16(),
-            retry_after: retry_after.map(Duration::from_secs),
-            body: body(answer.into_body()).await?,
-        })
+        read(answer).await
     }
 }
 
@@ -157,8 +146,19 @@ impl Transport for HttpTransport {
     }
 }
 
+/// An answer, with as much of its body as counts.
+pub(super) async fn read<B: Body<Data = Bytes>>(answer: http::Response<B>) -> Result<Response, Failure> {
+    let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    Ok(Response {
+        status: answer.status().as_u16(),
+        retry_after: retry_after.map(Duration::from_secs),
+        body: body(answer.into_body()).await?,
+    })
+}
+
 /// The whole of it, or `None` if it is over its limit.
-async fn body(mut body: Incoming) -> Result<Option<Vec<u8>>, Failure> {
+async fn body<B: Body<Data = Bytes>>(body: B) -> Result<Option<Vec<u8>>, Failure> {
+    let mut body = std::pin::pin!(body);
     let mut read = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Failure::Broken)?;
@@ -169,6 +169,17 @@ async fn body(mut body: Incoming) -> Result<Option<Vec<u8>>, Failure> {
         read.extend_from_slice(data);
     }
     Ok(Some(read))
+}
+
+/// The request that a call is, to this place.
+pub(super) fn request(outgoing: &Outgoing, uri: Uri) -> Option<Request<Full<Bytes>>> {
+    let payload = outgoing.call.payload.as_ref();
+    let payload = payload.map(|payload| Bytes::copy_from_slice(payload.get().as_bytes()));
+    let mut request = Request::new(Full::new(payload.unwrap_or_default()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers(outgoing)?;
+    Some(request)
 }
 
 /// The headers of DESIGN.md §4. `None` where a branch's own header is none, which its registration ruled out.

@@ -5,6 +5,8 @@ mod address;
 #[cfg(feature = "http")]
 mod http;
 mod local;
+#[cfg(feature = "http")]
+mod service;
 
 use std::sync::Arc;
 use std::time::Duration;

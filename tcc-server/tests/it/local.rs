@@ -230,3 +230,47 @@ fn a_name_is_given_once() {
     let answer = async |_: Outgoing| Response::done();
     drop(LocalTransport::new().with("stock", answer).with("stock", answer));
 }
+
+/// The participants that are served over HTTP elsewhere, with all that HTTP says.
+#[cfg(feature = "http")]
+#[tokio::test]
+async fn a_participant_that_is_an_http_service_is_called_without_a_network() {
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::routing::post;
+
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = seen.clone();
+    let answer = move |headers: HeaderMap, body: String| async move {
+        let header = |name: &str| headers.get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+        let (operation, branch) = (header("tcc-operation"), header("tcc-branch"));
+        let refused =
+            (branch, operation.as_str()) == ("money".to_owned(), "try") && body.contains("too much");
+        note.lock().unwrap().push(format!("{operation} {} {body}", header("content-type")));
+        match refused {
+            true => (StatusCode::CONFLICT, r#"{"code":"refused","detail":"no"}"#.to_owned()),
+            false => (StatusCode::OK, format!(r#"{{"gid":"{}"}}"#, header("tcc-gid"))),
+        }
+    };
+    let shop = axum::Router::new()
+        .route("/shop/try", post(answer.clone()))
+        .route("/shop/confirm", post(answer.clone()))
+        .route("/shop/cancel", post(answer));
+    let transport = LocalTransport::new()
+        .with_service("stock", "/shop", shop.clone())
+        .with_service("money", "/shop", shop);
+    let embedded = Embedded::with(transport);
+
+    let known = embedded.ends(ORDER).await;
+    assert_eq!(known.phase(), Phase::Confirmed);
+    let Known::Stored(stored) = known else { panic!("it is not purged") };
+    let tried = stored.transaction().branches()[0].tried();
+    assert!(
+        matches!(tried, tcc_core::Tried::Done(Some(reply)) if reply.get() == r#"{"gid":"g"}"#),
+        "{tried:?}"
+    );
+    assert!(seen.lock().unwrap().iter().any(|call| call == "confirm  "), "{seen:?}");
+
+    let too_much = r#"{"gid":"h","branches":[{"id":"money","at":"local:money","payload":"too much"}]}"#;
+    assert_eq!(embedded.ends(too_much).await.phase(), Phase::Cancelled);
+    assert!(seen.lock().unwrap().iter().any(|call| call == r#"try application/json "too much""#), "{seen:?}");
+}
