@@ -3,6 +3,7 @@
 //! Read in this order:
 //!
 //! - [`Coordinator`]: load → apply → save, for every event;
+//! - `operator`: what it is asked by those who operate it;
 //! - `driver`: plan → call → apply, for one transaction;
 //! - [`Scheduler`]: claims what is due and has it driven;
 //! - [`transport`]: how calls are made, over HTTP or to functions of the same process;
@@ -19,6 +20,7 @@ mod destinations;
 mod driver;
 pub mod limits;
 mod live;
+mod operator;
 mod scheduler;
 pub mod store;
 pub mod transport;

@@ -77,6 +77,12 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an answer may wait for its caller to read on.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Transactions on a page of a list that does not say how many.
+pub const LIST_PAGE: usize = 50;
+/// The most transactions on one page of a list: each is read whole, and may be half a megabyte.
+pub const LONGEST_LIST_PAGE: usize = 200;
+/// Lists made at once, which bounds the memory that their pages take; others wait.
+pub const LISTS: usize = 2;
 /// The longest a request may wait for a decision or an end.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long a request waits that does not say how long.

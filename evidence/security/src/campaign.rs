@@ -88,8 +88,14 @@ impl Tally {
             ProblemCode::UnknownGid,
             ProblemCode::NotAllTried,
         ];
-        let codes =
-            codes.iter().map(|code| code.as_str()).chain(["201", "200", "400 bare", "414 bare", "431 bare"]);
+        let codes = codes.iter().map(|code| code.as_str()).chain([
+            "201",
+            "200",
+            "200, a list",
+            "400 bare",
+            "414 bare",
+            "431 bare",
+        ]);
         codes.filter(|said| !self.answers.contains_key(*said)).map(ToOwned::to_owned).collect()
     }
 }
@@ -288,6 +294,7 @@ async fn attack(coordinator: &Coordinator, case: &Case, tally: &mut Tally) -> Re
     for (answer, said) in heard.answers.iter().zip(&said) {
         let word = match said {
             Said::View(_) => answer.status.to_string(),
+            Said::List(_) => format!("{}, a list", answer.status),
             Said::Problem(code) => code.as_str().to_owned(),
             Said::Probe => "a probe".to_owned(),
             Said::Bare(status) if case.bodyless => format!("{status} to HEAD"),

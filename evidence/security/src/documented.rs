@@ -1,7 +1,7 @@
 //! Whether an answer is one that `docs/http-api.md` speaks of.
 
 use serde_json::Value;
-use tcc_core::wire::{ProblemCode, TransactionView};
+use tcc_core::wire::{ProblemCode, TransactionList, TransactionView};
 
 use crate::exchange::Answer;
 use crate::secrets::{NOT_IN_ANSWERS, found};
@@ -20,6 +20,8 @@ pub enum By {
 pub enum Said {
     /// How a transaction stands.
     View(Box<TransactionView>),
+    /// One page of a list of so many.
+    List(usize),
     /// An error.
     Problem(ProblemCode),
     /// A probe's word.
@@ -42,6 +44,8 @@ const VIEW: [&str; 12] = [
     "purged",
     "branches",
 ];
+const SUMMARY: [&str; 8] =
+    ["gid", "phase", "decision", "attention", "begun", "age_ms", "branches", "unreadable"];
 const BRANCH: [&str; 7] = ["id", "state", "attempts", "seen", "next_ms", "reason", "reply"];
 const PROBLEM: [&str; 10] =
     ["type", "title", "status", "code", "detail", "phase", "decision", "retryable", "pointer", "gid"];
@@ -114,6 +118,9 @@ fn view(answer: &Answer) -> Result<Said, String> {
     if ![200, 201, 202].contains(&answer.status) {
         return Err(format!("a view comes with {}", answer.status));
     }
+    if answer.body.starts_with(br#"{"transactions":"#) {
+        return list(answer);
+    }
     // A reply may be nested deeper than a generic reader takes: the branches are read without it.
     let view: TransactionView =
         serde_json::from_slice(&answer.body).map_err(|why| format!("it is no view: {why}"))?;
@@ -124,4 +131,19 @@ fn view(answer: &Answer) -> Result<Said, String> {
         }
     }
     Ok(Said::View(Box::new(view)))
+}
+
+fn list(answer: &Answer) -> Result<Said, String> {
+    let said = answer.json();
+    only(&said, &["transactions", "next"])?;
+    for one in said["transactions"].as_array().into_iter().flatten() {
+        only(one, &SUMMARY)?;
+    }
+    let list: TransactionList =
+        serde_json::from_slice(&answer.body).map_err(|why| format!("it is no list: {why}"))?;
+    if answer.status == 200 && list.transactions.len() <= 200 {
+        Ok(Said::List(list.transactions.len()))
+    } else {
+        Err(format!("a list of {} comes with {}", list.transactions.len(), answer.status))
+    }
 }

@@ -7,13 +7,16 @@
 //! | `POST /v1/transactions/{gid}/confirm` | [`ConfirmRequest`] | [`TransactionView`] |
 //! | `POST /v1/transactions/{gid}/cancel` | [`CancelRequest`] | [`TransactionView`] |
 //! | `GET /v1/transactions/{gid}` | | [`TransactionView`] |
+//! | `GET /v1/transactions` | | [`TransactionList`] |
 //!
 //! Every error is a [`Problem`].
 
+mod list;
 mod problem;
 mod request;
 mod view;
 
+pub use list::{TransactionList, TransactionSummary};
 pub use problem::{Problem, ProblemCode};
 pub use request::{
     BeginRequest, BranchRequest, CancelRequest, ConfirmRequest, RegisterRequest, RetryRequest,

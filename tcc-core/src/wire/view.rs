@@ -73,7 +73,7 @@ pub struct BranchView {
 }
 
 /// Where a branch stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BranchState {
     /// Durable, and not known to be tried.

@@ -3,6 +3,7 @@
 //! A request's work runs in a task of its own: a dropped connection never stops it between save and act.
 
 mod body;
+mod list;
 mod problem;
 mod serve;
 mod taken;
@@ -37,6 +38,7 @@ use crate::wait::{Wait, Waiter};
 pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
     let transactions = Router::new()
         .route("/v1/transactions", post(begin))
+        .route("/v1/transactions", get(list::list))
         .route("/v1/transactions/{gid}", get(show))
         .route("/v1/transactions/{gid}/branches", post(register))
         .route("/v1/transactions/{gid}/confirm", post(confirm))
@@ -62,11 +64,14 @@ struct Api {
     coordinator: Arc<Coordinator>,
     /// Those whose requests are followed: work that goes on though its caller hung up has a place, too.
     places: Arc<Semaphore>,
+    /// Lists that are made.
+    lists: Semaphore,
 }
 
 impl Api {
     fn over(coordinator: Arc<Coordinator>) -> Self {
-        Self { coordinator, places: Arc::new(Semaphore::new(limits::REQUESTS)) }
+        let places = Arc::new(Semaphore::new(limits::REQUESTS));
+        Self { coordinator, places, lists: Semaphore::new(limits::LISTS) }
     }
 }
 

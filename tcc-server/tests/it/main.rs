@@ -2,7 +2,11 @@
 
 #[cfg(feature = "http")]
 mod api;
+#[cfg(feature = "http")]
+mod asking;
 mod coordinator;
+#[cfg(feature = "http")]
+mod list;
 mod local;
 mod parked;
 mod scripted;

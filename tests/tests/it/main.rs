@@ -11,6 +11,7 @@
 //! - [`latecomers`]: a create arrives after its cancel, a registered branch is never tried;
 //! - [`storm`]: all of them are killed, again and again;
 //! - [`truthful`]: what whoever asks is told, first, again, late, after a crash and after the purge;
+//! - [`operator`]: lists, and what is done by hand;
 //! - [`command_line`]: flags, environment, signals, tokens, limits;
 //! - [`bad_input`]: what is refused, and that nothing is stored of it;
 //! - [`tidy`]: what must stay true of the tree itself.
@@ -26,6 +27,7 @@ mod crash;
 mod faults;
 mod hops;
 mod latecomers;
+mod operator;
 mod participants;
 mod storm;
 mod tidy;

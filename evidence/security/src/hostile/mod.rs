@@ -16,12 +16,13 @@ use crate::exchange::{Request, Until};
 use crate::secrets::{HEADER, PAYLOAD, QUERY, TOKEN, WRONG_TOKEN};
 
 /// Every operation of the API.
-pub const ROUTES: [(&str, &str); 7] = [
+pub const ROUTES: [(&str, &str); 8] = [
     ("POST", "/v1/transactions"),
     ("GET", "/v1/transactions/{gid}"),
     ("POST", "/v1/transactions/{gid}/branches"),
     ("POST", "/v1/transactions/{gid}/confirm"),
     ("POST", "/v1/transactions/{gid}/cancel"),
+    ("GET", "/v1/transactions"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
 ];
@@ -293,7 +294,7 @@ fn finish(draft: Draft) -> Case {
 impl Draft {
     /// Whether the operation reads a body.
     fn has_body(&self) -> bool {
-        ![SHOW, 5, 6].contains(&self.route)
+        ROUTES[self.route].0 == "POST"
     }
 
     /// The request with its body as it stands.

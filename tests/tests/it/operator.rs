@@ -1,0 +1,41 @@
+//! What an operator asks a coordinator for, also after it was killed.
+
+use serde_json::{Value, json};
+
+use crate::coordinator::Coordinator;
+
+fn gids(list: &Value) -> Vec<&str> {
+    list["transactions"].as_array().expect("a list").iter().filter_map(|one| one["gid"].as_str()).collect()
+}
+
+async fn list(coordinator: &Coordinator, query: &str) -> Value {
+    let (status, list) = coordinator.ask("GET", query, None).await;
+    assert_eq!(status, 200, "{list}");
+    list
+}
+
+/// C6, C3: what was begun is listed, by whoever was told where the next page starts, too.
+#[tokio::test]
+async fn a_list_goes_on_where_it_was_after_a_restart() {
+    let mut coordinator = Coordinator::alone(&[]).await;
+    for i in 0..7 {
+        let begin = json!({"gid": format!("list/{i}"), "decider": "initiator", "timeout_ms": 600_000});
+        assert_eq!(coordinator.ask("POST", "", Some(begin)).await.0, 201);
+    }
+    let (status, _) = coordinator.ask("POST", "/list%2F5/cancel", Some(json!({}))).await;
+    assert_eq!(status, 200);
+    let query = "?prefix=list%2F&phase=Trying&limit=4";
+    let first = list(&coordinator, query).await;
+    assert_eq!(gids(&first), ["list/0", "list/1", "list/2", "list/3"]);
+    let next = first["next"].as_str().expect("there are more");
+
+    coordinator.kill().await;
+    coordinator.start().await;
+    let second = list(&coordinator, &format!("{query}&page={next}")).await;
+    assert_eq!((gids(&second), second.get("next")), (vec!["list/4", "list/6"], None));
+    let again = list(&coordinator, query).await;
+    assert_eq!((gids(&again), &again["next"]), (gids(&first), &first["next"]));
+    let cancelled = list(&coordinator, "?phase=Cancelled").await;
+    assert_eq!(gids(&cancelled), ["list/5"]);
+    assert_eq!(cancelled["transactions"][0]["decision"], json!("cancel"));
+}
