@@ -143,7 +143,10 @@ impl Transaction {
             (Trying | Confirming | Cancelling, Event::Deferred { branch, operation, until }) => {
                 self.defer(branch.as_ref(), operation, until, now)
             }
-            (Confirming | Cancelling, Event::Force { branch, reason }) => self.force(&branch, reason, now),
+            // After the end every branch has ended, and forcing one says again what is so.
+            (Confirming | Cancelling | Confirmed | Cancelled | Abandoned, Event::Force { branch, reason }) => {
+                self.force(&branch, reason, now)
+            }
 
             // Saying again what is so already.
             (Confirming | Confirmed | Abandoned, Event::Confirm { .. })
@@ -155,8 +158,9 @@ impl Transaction {
 
             (Cancelling | Cancelled, Event::Confirm { .. })
             | (Confirming | Confirmed | Abandoned, Event::Cancel { .. })
-            | (Confirming | Confirmed | Cancelling | Cancelled | Abandoned, Event::Register(_))
-            | (Confirmed | Cancelled | Abandoned, Event::Force { .. }) => Err(Rejection::Decided(self.phase)),
+            | (Confirming | Confirmed | Cancelling | Cancelled | Abandoned, Event::Register(_)) => {
+                Err(Rejection::Decided(self.phase))
+            }
             (Trying, Event::Force { .. }) => Err(Rejection::NotDecided),
         }
     }

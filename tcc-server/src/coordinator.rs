@@ -298,7 +298,7 @@ impl Coordinator {
     }
 
     /// Load → apply → save, and again where another writer was first.
-    async fn change(self: &Arc<Self>, gid: &Gid, event: Event) -> Result<Known, Error> {
+    pub(crate) async fn change(self: &Arc<Self>, gid: &Gid, event: Event) -> Result<Known, Error> {
         for _ in 0..limits::CONFLICTS {
             let stored = match self.find(gid).await? {
                 Found::Stored(stored) => *stored,
@@ -449,11 +449,9 @@ fn purged(gid: &Gid, phase: Phase, event: &Event) -> Result<Known, Error> {
     let repeats = match event {
         Event::Confirm { .. } => phase.decision() == Some(tcc_core::Decision::Confirm),
         Event::Cancel { .. } => phase.decision() == Some(tcc_core::Decision::Cancel),
-        Event::Register(_)
-        | Event::Force { .. }
-        | Event::Reply { .. }
-        | Event::Deferred { .. }
-        | Event::Expire => false,
+        // Its branches are forgotten, and each of them has ended.
+        Event::Force { .. } => true,
+        Event::Register(_) | Event::Reply { .. } | Event::Deferred { .. } | Event::Expire => false,
     };
     if repeats {
         Ok(Known::Purged(gid.clone(), phase))

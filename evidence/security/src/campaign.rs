@@ -87,6 +87,7 @@ impl Tally {
             ProblemCode::UnsupportedMediaType,
             ProblemCode::UnknownGid,
             ProblemCode::NotAllTried,
+            ProblemCode::NotDecided,
         ];
         let codes = codes.iter().map(|code| code.as_str()).chain([
             "201",

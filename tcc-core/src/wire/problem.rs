@@ -103,6 +103,10 @@ codes! {
     AlreadyConfirmed = "already-confirmed", 409, false, "The transaction was decided: confirm";
     /// The decision was cancel.
     AlreadyCancelled = "already-cancelled", 409, false, "The transaction was decided: cancel";
+    /// Before the decision no branch can be forced.
+    NotDecided = "not-decided", 409, false, "The transaction is not decided";
+    /// The transaction has no such branch.
+    UnknownBranch = "unknown-branch", 404, false, "The transaction has no such branch";
     /// The coordinator decides, not the initiator.
     CoordinatorDecides = "coordinator-decides", 409, false, "The coordinator decides this transaction";
     /// The store is full; nothing was changed.

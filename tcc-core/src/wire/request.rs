@@ -126,6 +126,14 @@ pub struct CancelRequest {
     pub reason: Option<String>,
 }
 
+/// Ends a branch that cannot be ended otherwise.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForceRequest {
+    /// Why, for people; kept for ever.
+    pub reason: String,
+}
+
 impl BeginRequest {
     /// Checks the request. `made` is the gid for one that brings none.
     ///
@@ -239,6 +247,22 @@ impl CancelRequest {
     #[must_use]
     pub fn parse(self) -> String {
         self.reason.as_deref().map_or_else(|| "cancelled by the initiator".to_owned(), answer::cut)
+    }
+}
+
+impl ForceRequest {
+    /// The reason, made fit to be stored. None of it is cut off, for it is all that will tell why.
+    ///
+    /// # Errors
+    /// When it says nothing, or is too long.
+    pub fn parse(self) -> Result<String, Invalid> {
+        if self.reason.trim().is_empty() {
+            return Err(Invalid::new("/reason", "is empty"));
+        }
+        if self.reason.len() > limits::REASON {
+            return Err(Invalid::new("/reason", format!("is longer than {} bytes", limits::REASON)));
+        }
+        Ok(answer::cut(&self.reason))
     }
 }
 

@@ -20,9 +20,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tcc_core::wire::{
-    BeginRequest, CancelRequest, ConfirmRequest, ProblemCode, RegisterRequest, TransactionView,
+    BeginRequest, CancelRequest, ConfirmRequest, ForceRequest, ProblemCode, RegisterRequest, TransactionView,
 };
-use tcc_core::{BadId, Gid};
+use tcc_core::{BadId, BranchId, Gid};
 use tokio::sync::Semaphore;
 
 pub use self::serve::{Listening, serve};
@@ -43,6 +43,7 @@ pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
         .route("/v1/transactions/{gid}/branches", post(register))
         .route("/v1/transactions/{gid}/confirm", post(confirm))
         .route("/v1/transactions/{gid}/cancel", post(cancel))
+        .route("/v1/transactions/{gid}/branches/{id}/force", post(force))
         .with_state(Arc::new(Api::over(coordinator.clone())));
     let transactions = match callers {
         Callers::WithToken(token) => transactions.layer(from_fn_with_state(Arc::new(token), token::ask)),
@@ -175,6 +176,22 @@ async fn cancel(
     follow(api, gid, waiting, |coordinator, gid| async move { coordinator.cancel(&gid, reason).await }).await
 }
 
+async fn force(
+    State(api): State<Arc<Api>>,
+    ids: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
+    waiting: Asked,
+    body: Body<ForceRequest>,
+) -> Result<Response, Failure> {
+    let Path((gid, branch)) = ids.map_err(|bad| Failure::new(ProblemCode::Invalid, bad.body_text()))?;
+    let gid = parsed(&gid)?;
+    let branch: BranchId = branch
+        .parse()
+        .map_err(|why: BadId| Failure::new(ProblemCode::Invalid, format!("the branch id {why}")).of(&gid))?;
+    let (waiting, reason) = (asked(waiting)?, body.0.parse()?);
+    follow(api, gid, waiting, |coordinator, gid| async move { coordinator.force(&gid, branch, reason).await })
+        .await
+}
+
 async fn readyz(State(coordinator): State<Arc<Coordinator>>) -> Result<&'static str, Failure> {
     if coordinator.has_failed() {
         return Err(Failure::new(
@@ -256,6 +273,10 @@ fn asked(waiting: Asked) -> Result<Option<(Wait, Duration)>, Failure> {
 
 fn path(gid: Result<Path<String>, axum::extract::rejection::PathRejection>) -> Result<Gid, Failure> {
     let Path(gid) = gid.map_err(|bad| Failure::new(ProblemCode::Invalid, bad.body_text()))?;
+    parsed(&gid)
+}
+
+fn parsed(gid: &str) -> Result<Gid, Failure> {
     gid.parse().map_err(|why: BadId| Failure::new(ProblemCode::Invalid, format!("the gid {why}")))
 }
 

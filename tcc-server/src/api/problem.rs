@@ -62,7 +62,8 @@ fn rejected(rejection: Rejection, phase: Phase, detail: String) -> Failure {
         Rejection::NotAllTried(_) => ProblemCode::NotAllTried,
         Rejection::CoordinatorDecides => ProblemCode::CoordinatorDecides,
         Rejection::BranchReused(_) => ProblemCode::BranchReused,
-        Rejection::UnknownBranch(_) | Rejection::NotDecided => ProblemCode::Invalid,
+        Rejection::UnknownBranch(_) => ProblemCode::UnknownBranch,
+        Rejection::NotDecided => ProblemCode::NotDecided,
         Rejection::Decided(phase) => match phase.decision() {
             Some(Decision::Confirm) => ProblemCode::AlreadyConfirmed,
             Some(Decision::Cancel) => ProblemCode::AlreadyCancelled,

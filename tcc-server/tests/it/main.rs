@@ -4,6 +4,8 @@
 mod api;
 #[cfg(feature = "http")]
 mod asking;
+#[cfg(feature = "http")]
+mod by_hand;
 mod coordinator;
 #[cfg(feature = "http")]
 mod list;

@@ -16,13 +16,14 @@ use crate::exchange::{Request, Until};
 use crate::secrets::{HEADER, PAYLOAD, QUERY, TOKEN, WRONG_TOKEN};
 
 /// Every operation of the API.
-pub const ROUTES: [(&str, &str); 8] = [
+pub const ROUTES: [(&str, &str); 9] = [
     ("POST", "/v1/transactions"),
     ("GET", "/v1/transactions/{gid}"),
     ("POST", "/v1/transactions/{gid}/branches"),
     ("POST", "/v1/transactions/{gid}/confirm"),
     ("POST", "/v1/transactions/{gid}/cancel"),
     ("GET", "/v1/transactions"),
+    ("POST", "/v1/transactions/{gid}/branches/{id}/force"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
 ];
@@ -35,6 +36,7 @@ const SHOW: Route = 1;
 const REGISTER: Route = 2;
 const CONFIRM: Route = 3;
 const CANCEL: Route = 4;
+const FORCE: Route = 6;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $word:literal;)*) => {
@@ -217,10 +219,12 @@ pub fn case(seed: u64, number: u64, participant: SocketAddr) -> Case {
         CANCEL if rng.bool() => (Subject::Unknown(gid), json!({"reason": "changed my mind"})),
         CANCEL => (Subject::Begun(gid), json!({"reason": "changed my mind"})),
         SHOW => (Subject::Begun(gid), Value::Null),
+        FORCE => (Subject::Begun(gid), json!({"reason": "done by hand"})),
         _ => (Subject::Nobody, Value::Null),
     };
     let (method, path) = ROUTES[route];
     let target = path.replace("{gid}", &subject.gid().unwrap_or_default().replace('/', "%2F"));
+    let target = target.replace("{id}", "b0");
     let request = Request::new(method, &target).with_token();
     finish(Draft { rng, kind, route, request, json, subject })
 }
