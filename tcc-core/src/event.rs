@@ -43,6 +43,8 @@ pub enum Event {
     },
     /// The deadline has come.
     Expire,
+    /// An operator has what is due later called now.
+    Retry,
     /// An operator ends a branch that cannot be ended otherwise.
     Force {
         /// The branch.

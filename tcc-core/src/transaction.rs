@@ -124,7 +124,7 @@ impl Transaction {
             // Whatever comes after the deadline and before somebody acted on it becomes the deadline's decision.
             (
                 Trying,
-                Event::Register(_) | Event::Confirm { .. } | Event::Reply { .. } | Event::Deferred { .. } | Event::Expire,
+                Event::Register(_) | Event::Confirm { .. } | Event::Reply { .. } | Event::Deferred { .. } | Event::Retry | Event::Expire,
             ) if self.expired(now) => Ok(self.decide(Decision::Cancel, Some(DEADLINE.to_owned()), now)),
 
             (Trying, Event::Register(branches)) => self.register(branches, now),
@@ -143,6 +143,7 @@ impl Transaction {
             (Trying | Confirming | Cancelling, Event::Deferred { branch, operation, until }) => {
                 self.defer(branch.as_ref(), operation, until, now)
             }
+            (Trying | Confirming | Cancelling, Event::Retry) => Ok(self.retry(now)),
             // After the end every branch has ended, and forcing one says again what is so.
             (Confirming | Cancelling | Confirmed | Cancelled | Abandoned, Event::Force { branch, reason }) => {
                 self.force(&branch, reason, now)
@@ -154,7 +155,7 @@ impl Transaction {
             | (Trying | Confirming | Confirmed | Cancelling | Cancelled | Abandoned, Event::Expire)
             // Answers to questions that are not open any more: a late try, a repeated confirm.
             | (Trying | Confirming | Confirmed | Cancelling | Cancelled | Abandoned, Event::Reply { .. })
-            | (Confirmed | Cancelled | Abandoned, Event::Deferred { .. }) => Ok(Effect::Unchanged),
+            | (Confirmed | Cancelled | Abandoned, Event::Deferred { .. } | Event::Retry) => Ok(Effect::Unchanged),
 
             (Cancelling | Cancelled, Event::Confirm { .. })
             | (Confirming | Confirmed | Abandoned, Event::Cancel { .. })
@@ -349,6 +350,18 @@ impl Transaction {
             Some(due) if operation == current && due < until => Ok(progress.defer(until, age).effect()),
             Some(_) | None => Ok(Effect::Unchanged),
         }
+    }
+
+    /// Calls that are due already are due still, and saved all the same: the transaction may be parked. How often a branch
+    /// was called is not forgotten, so that a ladder that ends does not begin anew.
+    fn retry(&mut self, now: Timestamp) -> Effect {
+        let awaited = self.branches.iter_mut().map(|b| &mut b.progress).chain([&mut self.asking]);
+        let mut effect = Effect::Unchanged;
+        for due in awaited.filter_map(|progress| progress.due.as_mut()) {
+            *due = (*due).min(now);
+            effect = Effect::Changed;
+        }
+        effect
     }
 
     fn force(&mut self, id: &BranchId, reason: String, now: Timestamp) -> Result<Effect, Rejection> {

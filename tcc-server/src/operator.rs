@@ -28,6 +28,18 @@ impl Coordinator {
         Ok((read.await.expect("what cannot be read is told of, not panicked about"), listing.next))
     }
 
+    /// Has everything that is due later called now: what waits for its next attempt, was held back at first, or is parked
+    /// at a destination. It changes neither how often a branch was called nor what a destination takes: where that is
+    /// shut, the transaction is parked again.
+    ///
+    /// # Errors
+    /// [`Error`] says whether the outcome is known.
+    pub async fn retry(self: &Arc<Self>, gid: &Gid) -> Result<Known, Error> {
+        let known = self.change(gid, Event::Retry).await?;
+        tracing::info!(%gid, phase = known.phase().as_str(), "what is due later is called now");
+        Ok(known)
+    }
+
     /// Ends a branch that cannot be ended otherwise, once its transaction is decided: it is called no more, and nobody
     /// but whoever gives the reason knows what became of it. One that has ended is left as it is. Each request is
     /// logged with its outcome, and the reason is kept with the branch.

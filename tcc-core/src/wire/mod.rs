@@ -6,6 +6,7 @@
 //! | `POST /v1/transactions/{gid}/branches` | [`RegisterRequest`] | [`TransactionView`] |
 //! | `POST /v1/transactions/{gid}/confirm` | [`ConfirmRequest`] | [`TransactionView`] |
 //! | `POST /v1/transactions/{gid}/cancel` | [`CancelRequest`] | [`TransactionView`] |
+//! | `POST /v1/transactions/{gid}/retry` | [`RetryNowRequest`] | [`TransactionView`] |
 //! | `POST /v1/transactions/{gid}/branches/{id}/force` | [`ForceRequest`] | [`TransactionView`] |
 //! | `GET /v1/transactions/{gid}` | | [`TransactionView`] |
 //! | `GET /v1/transactions` | | [`TransactionList`] |
@@ -20,6 +21,7 @@ mod view;
 pub use list::{TransactionList, TransactionSummary};
 pub use problem::{Problem, ProblemCode};
 pub use request::{
-    BeginRequest, BranchRequest, CancelRequest, ConfirmRequest, ForceRequest, RegisterRequest, RetryRequest,
+    BeginRequest, BranchRequest, CancelRequest, ConfirmRequest, ForceRequest, RegisterRequest,
+    RetryNowRequest, RetryRequest,
 };
 pub use view::{BranchState, BranchView, TransactionView};

@@ -126,6 +126,11 @@ pub struct CancelRequest {
     pub reason: Option<String>,
 }
 
+/// Has what is due later called now.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryNowRequest {}
+
 /// Ends a branch that cannot be ended otherwise.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

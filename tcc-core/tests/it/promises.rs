@@ -52,13 +52,14 @@ enum Asked {
     Cancel,
     Register,
     Force(u8),
+    Retry,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let said = prop_oneof![5 => Just(Said::Done), 1 => Just(Said::Pending), 1 => Just(Said::Refused),
                            2 => Just(Said::Unknown), 1 => Just(Said::Attention)];
     let asked = prop_oneof![4 => Just(Asked::ConfirmAll), 1 => Just(Asked::ConfirmSome), 2 => Just(Asked::Cancel),
-                            3 => Just(Asked::Register), 1 => (0..4u8).prop_map(Asked::Force)];
+                            3 => Just(Asked::Register), 1 => (0..4u8).prop_map(Asked::Force), 1 => Just(Asked::Retry)];
     prop_oneof![
         3 => (0..2usize).prop_map(Step::Load),
         1 => (0..2usize).prop_map(Step::Crash),
@@ -234,6 +235,7 @@ impl World {
             Asked::ConfirmAll | Asked::ConfirmSome => Event::Confirm { tried: ids },
             Asked::Cancel => Event::Cancel { reason: "asked".into() },
             Asked::Register => Event::Register(branches(r#"[{"id":"late","confirm":"t:l","cancel":"t:l"}]"#)),
+            Asked::Retry => Event::Retry,
             Asked::Force(i) => {
                 Event::Force { branch: id(["a", "b", "c", "late"][usize::from(i)]), reason: "by hand".into() }
             }
@@ -334,7 +336,7 @@ proptest! {
         let seen = run(shape, steps);
         for (asked, told, held) in &seen.told {
             match (asked, told) {
-                (Asked::ConfirmAll | Asked::ConfirmSome | Asked::Cancel | Asked::Register | Asked::Force(_), Ok(phase)) => {
+                (Asked::ConfirmAll | Asked::ConfirmSome | Asked::Cancel | Asked::Register | Asked::Force(_) | Asked::Retry, Ok(phase)) => {
                     prop_assert_eq!(phase, held);
                 }
                 (Asked::ConfirmAll | Asked::ConfirmSome, Err(Rejection::Decided(phase))) => {
@@ -498,7 +500,8 @@ fn the_random_orders_reach_every_phase_and_every_operation() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut phases, mut operations, mut told) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for case in 0..400 {
+    // One order in five hundred gives a branch up.
+    for case in 0..1600 {
         let steps = prop::collection::vec(step(), 1..60).new_tree(&mut runner).unwrap().current();
         let seen = run(case % SHAPES.len(), steps);
         phases.extend(seen.versions.iter().map(|t| t.phase().as_str()));
@@ -507,6 +510,7 @@ fn the_random_orders_reach_every_phase_and_every_operation() {
     }
     assert_eq!(phases.len(), Phase::ALL.len(), "{phases:?}");
     assert_eq!(operations.len(), 4, "{operations:?}");
+    assert!(told.contains("Retry true"), "{told:?}");
     for asked in ["ConfirmAll", "Cancel", "Register", "Force(0)"] {
         for fine in [true, false] {
             assert!(told.contains(&format!("{asked} {fine}")), "{asked} {fine} is not in {told:?}");

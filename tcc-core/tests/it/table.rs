@@ -120,6 +120,7 @@ fn events() -> Vec<(String, Event)> {
             Event::Deferred { branch: branch.map(id), operation, until: T0 + Duration::from_secs(3) },
         ));
     }
+    events.push(("retry".into(), Event::Retry));
     events.push(("expire".into(), Event::Expire));
     events
 }

@@ -20,7 +20,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use tcc_core::wire::{
-    BeginRequest, CancelRequest, ConfirmRequest, ForceRequest, ProblemCode, RegisterRequest, TransactionView,
+    BeginRequest, CancelRequest, ConfirmRequest, ForceRequest, ProblemCode, RegisterRequest, RetryNowRequest,
+    TransactionView,
 };
 use tcc_core::{BadId, BranchId, Gid};
 use tokio::sync::Semaphore;
@@ -43,6 +44,7 @@ pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
         .route("/v1/transactions/{gid}/branches", post(register))
         .route("/v1/transactions/{gid}/confirm", post(confirm))
         .route("/v1/transactions/{gid}/cancel", post(cancel))
+        .route("/v1/transactions/{gid}/retry", post(retry))
         .route("/v1/transactions/{gid}/branches/{id}/force", post(force))
         .with_state(Arc::new(Api::over(coordinator.clone())));
     let transactions = match callers {
@@ -174,6 +176,16 @@ async fn cancel(
 ) -> Result<Response, Failure> {
     let (gid, waiting, reason) = (path(gid)?, asked(waiting)?, body.0.parse());
     follow(api, gid, waiting, |coordinator, gid| async move { coordinator.cancel(&gid, reason).await }).await
+}
+
+async fn retry(
+    State(api): State<Arc<Api>>,
+    gid: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    waiting: Asked,
+    _: Body<RetryNowRequest>,
+) -> Result<Response, Failure> {
+    let (gid, waiting) = (path(gid)?, asked(waiting)?);
+    follow(api, gid, waiting, |coordinator, gid| async move { coordinator.retry(&gid).await }).await
 }
 
 async fn force(

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tcc_core::answer::{Answer, Failure};
 use tcc_core::store::Store;
 use tcc_core::wire::ProblemCode;
 use tcc_core::{Phase, limits};
@@ -104,4 +106,92 @@ async fn a_branch_is_forced_only_after_the_decision_and_with_a_reason() {
     }
     let (_, view) = api.ask("GET", "/w", None).await;
     assert_eq!(branch(&view, "money")["state"], json!("confirming"), "none of it did anything");
+}
+
+#[tokio::test]
+async fn what_is_due_later_is_called_now() {
+    let (script, pays) = no_money();
+    let bench = Bench::new(&script);
+    let mut api = Api::of(&bench);
+    let slow = r#"{"gid":"r","branches":[{"id":"stock","at":"t:stock"},
+        {"id":"money","at":"t:money","retry":{"intervals_ms":[3600000]}}]}"#;
+    bench.begin(slow).await.unwrap();
+    let due = async || {
+        let row = bench.store.load(&gid("r")).await.unwrap().unwrap();
+        row.due_at.is_some_and(|due| due > bench.store.now() + Duration::from_secs(3000))
+    };
+    eventually("the long wait", &due).await;
+    let (_, before) = api.ask("GET", "/r", None).await;
+    assert_eq!(branch(&before, "money")["attempts"], json!(1));
+
+    // It is called at once, in vain; how often it was is not forgotten.
+    let (code, _) = api.ask("POST", "/r/retry", Some(json!({}))).await;
+    assert_eq!(code, 200);
+    let twice = async || script.count("confirm money") == 2 && due().await;
+    eventually("the second call and the next long wait", twice).await;
+    let (_, view) = api.ask("GET", "/r", None).await;
+    assert_eq!(branch(&view, "money")["attempts"], json!(2), "{view}");
+
+    pays.store(true, Ordering::SeqCst);
+    let (code, view) = api.ask("POST", "/r/retry?wait=end", Some(json!({}))).await;
+    assert_eq!((code.as_u16(), &view["phase"]), (200, &json!("Confirmed")), "{view}");
+
+    // After the end nothing is due; a repeat is harmless, and changes nothing.
+    let version = bench.store.load(&gid("r")).await.unwrap().unwrap().version;
+    let (code, again) = api.ask("POST", "/r/retry", Some(json!({}))).await;
+    assert_eq!((code.as_u16(), &again["branches"]), (200, &view["branches"]));
+    assert_eq!(bench.store.load(&gid("r")).await.unwrap().unwrap().version, version);
+}
+
+#[tokio::test]
+async fn a_retry_at_a_destination_that_is_shut_is_parked_again() {
+    let script = Script::new(async |_| Answer::None(Failure::Connect));
+    let bench = Bench::new(&script);
+    let mut api = Api::of(&bench);
+    let mail = r#"{"gid":"p","branches":[{"id":"mail","confirm":"t:mail","retry":{"intervals_ms":[20]}}]}"#;
+    bench.begin(mail).await.unwrap();
+    let parked = async || bench.store.load(&gid("p")).await.unwrap().unwrap().parked.is_some();
+    eventually("a place to park", parked).await;
+    for _ in 0..3 {
+        let (code, view) = api.ask("POST", "/p/retry", Some(json!({}))).await;
+        assert_eq!((code.as_u16(), &view["phase"]), (200, &json!("Confirming")), "{view}");
+        eventually("a place to park", parked).await;
+    }
+    // Nothing but probes gets there, and those come at their own pace.
+    assert!(script.calls().len() < 100, "{} calls", script.calls().len());
+}
+
+#[tokio::test]
+async fn a_request_to_retry_that_is_wrong_is_told_so() {
+    let bench = Bench::new(&no_money().0);
+    let mut api = Api::of(&bench);
+    bench.begin(r#"{"gid":"u","decider":"initiator"}"#).await.unwrap();
+    for (path, body, code) in [
+        ("/nowhere", Some(json!({})), ProblemCode::UnknownGid),
+        ("/u", None, ProblemCode::UnsupportedMediaType),
+        ("/u", Some(json!({"branch": "money"})), ProblemCode::Malformed),
+    ] {
+        let (answered, problem) = api.ask("POST", &format!("{path}/retry"), body).await;
+        assert_eq!(
+            (answered.as_u16(), &problem["code"]),
+            (code.status(), &json!(code.as_str())),
+            "{problem}"
+        );
+    }
+    let (code, view) = api.ask("POST", "/u/retry", Some(json!({}))).await;
+    assert_eq!(
+        (code.as_u16(), &view["phase"]),
+        (200, &json!("Trying")),
+        "nothing is due, which is no mistake"
+    );
+}
+
+/// Looks again and again, within a bound, until something holds.
+async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(BOUND, waiting).await.is_ok(), "{what} did not come");
 }

@@ -16,7 +16,7 @@ use crate::exchange::{Request, Until};
 use crate::secrets::{HEADER, PAYLOAD, QUERY, TOKEN, WRONG_TOKEN};
 
 /// Every operation of the API.
-pub const ROUTES: [(&str, &str); 9] = [
+pub const ROUTES: [(&str, &str); 10] = [
     ("POST", "/v1/transactions"),
     ("GET", "/v1/transactions/{gid}"),
     ("POST", "/v1/transactions/{gid}/branches"),
@@ -24,6 +24,7 @@ pub const ROUTES: [(&str, &str); 9] = [
     ("POST", "/v1/transactions/{gid}/cancel"),
     ("GET", "/v1/transactions"),
     ("POST", "/v1/transactions/{gid}/branches/{id}/force"),
+    ("POST", "/v1/transactions/{gid}/retry"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
 ];
@@ -37,6 +38,7 @@ const REGISTER: Route = 2;
 const CONFIRM: Route = 3;
 const CANCEL: Route = 4;
 const FORCE: Route = 6;
+const RETRY: Route = 7;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $word:literal;)*) => {
@@ -219,6 +221,7 @@ pub fn case(seed: u64, number: u64, participant: SocketAddr) -> Case {
         CANCEL if rng.bool() => (Subject::Unknown(gid), json!({"reason": "changed my mind"})),
         CANCEL => (Subject::Begun(gid), json!({"reason": "changed my mind"})),
         SHOW => (Subject::Begun(gid), Value::Null),
+        RETRY => (Subject::Begun(gid), json!({})),
         FORCE => (Subject::Begun(gid), json!({"reason": "done by hand"})),
         _ => (Subject::Nobody, Value::Null),
     };

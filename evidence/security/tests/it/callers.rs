@@ -231,7 +231,7 @@ async fn x18_a_page_of_another_origin_gets_nothing_done() {
         simple.body = br#"{"gid":"x18","decider":"initiator"}"#.to_vec();
         assert_eq!(coordinator.send(&simple).await.status, 415);
     }
-    for path in ["/x18/cancel", "/x18/confirm", "/x18/branches", "/x18/branches/b/force"] {
+    for path in ["/x18/cancel", "/x18/confirm", "/x18/branches", "/x18/branches/b/force", "/x18/retry"] {
         assert_eq!(coordinator.ask("GET", path, None).await.status, 405, "no GET changes anything");
     }
     let listed = coordinator.ask("GET", "", None).await;
