@@ -152,9 +152,12 @@ async fn a_retry_at_a_destination_that_is_shut_is_parked_again() {
     bench.begin(mail).await.unwrap();
     let parked = async || bench.store.load(&gid("p")).await.unwrap().unwrap().parked.is_some();
     eventually("a place to park", parked).await;
+    let version = async || bench.store.load(&gid("p")).await.unwrap().unwrap().version;
     for _ in 0..3 {
+        let before = version().await;
         let (code, view) = api.ask("POST", "/p/retry", Some(json!({}))).await;
         assert_eq!((code.as_u16(), &view["phase"]), (200, &json!("Confirming")), "{view}");
+        assert!(version().await > before, "it was taken up again");
         eventually("a place to park", parked).await;
     }
     // Nothing but probes gets there, and those come at their own pace.

@@ -39,3 +39,27 @@ async fn a_list_goes_on_where_it_was_after_a_restart() {
     assert_eq!(gids(&cancelled), ["list/5"]);
     assert_eq!(cancelled["transactions"][0]["decision"], json!("cancel"));
 }
+
+/// What was done by hand is logged with its reason, and is so after a restart.
+#[tokio::test]
+async fn a_branch_that_was_forced_is_audited_and_stays_so() {
+    let mut coordinator = Coordinator::alone(&[]).await;
+    let begin = json!({"gid": "by/hand", "branches": [{"id": "mail", "confirm": "http://127.0.0.1:1/mail"}]});
+    assert_eq!(coordinator.ask("POST", "", Some(begin)).await.0, 201);
+    let (status, _) = coordinator.ask("POST", "/by%2Fhand/retry", Some(json!({}))).await;
+    assert_eq!(status, 200);
+    let reason = json!({"reason": "sent by post, ticket 4711"});
+    let (status, view) = coordinator.ask("POST", "/by%2Fhand/branches/mail/force", Some(reason)).await;
+    assert_eq!((status, &view["phase"]), (200, &json!("Confirmed")), "{view}");
+    let log = coordinator.whole_log();
+    let audited = |line: &&str| {
+        line.contains("WARN") && ["by/hand", "mail", "ticket 4711"].iter().all(|word| line.contains(word))
+    };
+    assert_eq!(log.lines().filter(audited).count(), 1, "{log}");
+
+    coordinator.kill().await;
+    coordinator.start().await;
+    let (_, view) = coordinator.view("by/hand").await;
+    let mail = &view["branches"][0];
+    assert_eq!((&mail["state"], &mail["reason"]), (&json!("forced"), &json!("sent by post, ticket 4711")));
+}
