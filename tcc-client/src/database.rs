@@ -5,6 +5,8 @@ use std::future::Future;
 
 use crate::{BoxError, Call};
 
+#[cfg(feature = "mysql_async")]
+pub(crate) mod mysql;
 #[cfg(feature = "tokio-postgres")]
 pub(crate) mod postgres;
 #[cfg(feature = "rusqlite")]

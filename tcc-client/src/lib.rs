@@ -68,7 +68,8 @@
 //! | feature | adapter | |
 //! |---|---|---|
 //! | `rusqlite` | `SqliteDatabase` | SQLite 3.51.3 or newer, bundled |
-//! | `tokio-postgres` | `PgDatabase` | with a pool of its own |
+//! | `tokio-postgres` | `PgDatabase` | PostgreSQL, with a pool of its own |
+//! | `mysql_async` | `MysqlDatabase` | MySQL and MariaDB (InnoDB), with a pool of its own; tested on MariaDB |
 //!
 //! Others implement [`Database`], in about a hundred lines. The feature `axum` adds `Participants::into_router`.
 //!
@@ -129,6 +130,8 @@ mod retrying;
 pub mod limits;
 
 pub use call::{BadCall, Call};
+#[cfg(feature = "mysql_async")]
+pub use database::mysql::{MysqlDatabase, MysqlTx};
 #[cfg(feature = "tokio-postgres")]
 pub use database::postgres::{PgDatabase, PgTx};
 #[cfg(feature = "rusqlite")]

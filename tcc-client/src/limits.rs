@@ -13,7 +13,7 @@ pub const FIRST_BACKOFF: Duration = Duration::from_millis(4);
 /// How long a commit or a rollback may take after the call's own time has run out. A commit that was sent is
 /// better waited for than guessed at, but a dead connection must not hold its unit for ever.
 pub const FINISH: Duration = Duration::from_secs(5);
-/// Connections of one `PgDatabase`: enough for a busy service, few enough for ten of them on one server.
+/// Connections of one `PgDatabase` or `MysqlDatabase`: enough for a busy service, few enough for ten of them on one server.
 pub const CONNECTIONS: usize = 8;
 /// How long connecting to one address of a server may take, unless the configuration says otherwise.
 pub const CONNECT: Duration = Duration::from_secs(5);

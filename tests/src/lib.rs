@@ -6,6 +6,7 @@ pub mod dns;
 pub mod http;
 #[cfg(feature = "processes")]
 pub mod mishap;
+mod mariadb;
 mod postgres;
 #[cfg(feature = "processes")]
 mod process;
@@ -14,6 +15,7 @@ mod proxy;
 #[cfg(feature = "processes")]
 mod spoilt;
 
+pub use mariadb::{Mariadb, mariadb};
 pub use postgres::{Postgres, postgres, skipped};
 #[cfg(feature = "processes")]
 pub use process::{Process, die_with_the_test};

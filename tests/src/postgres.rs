@@ -126,11 +126,16 @@ fn watch(bin: &Path, dir: &str, data: &str) -> Child {
         .expect("sh runs")
 }
 
-/// A command as a user that PostgreSQL runs for: it refuses root.
+/// A command as the user that PostgreSQL is installed for.
 fn user(program: &Path) -> Command {
+    user_named("postgres", program)
+}
+
+/// A command as this user, where this process is root: servers refuse to run for that.
+pub(crate) fn user_named(name: &str, program: &Path) -> Command {
     let mut command = if output(Command::new("id").arg("-u")) == "0" {
         let mut runuser = Command::new("runuser");
-        runuser.args(["-u", "postgres", "--"]).arg(program);
+        runuser.args(["-u", name, "--"]).arg(program);
         runuser
     } else {
         Command::new(program)
@@ -140,11 +145,11 @@ fn user(program: &Path) -> Command {
     command
 }
 
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     output(command);
 }
 
-fn output(command: &mut Command) -> String {
+pub(crate) fn output(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed: {said}");

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 
+#[cfg(feature = "mysql_async")]
+use mysql_async::prelude::Queryable;
 use tcc_client::{BoxError, Call, Database};
 
 /// All money of a bank. It moves between the three, and their sum never changes.
@@ -65,9 +67,8 @@ pub(crate) trait Bank: Clone + Send + Sync + 'static {
     }
 
     async fn books(&self) -> Books {
-        let columns =
-            ["free", "reserved", "spent"].map(|c| format!("CAST(SUM({c}) AS text)")).join(" || ' ' || ");
-        let row = self.query(&format!("SELECT {columns} FROM account")).await.remove(0);
+        let sql = "SELECT SUM(free) || ' ' || SUM(reserved) || ' ' || SUM(spent) FROM account";
+        let row = self.query(sql).await.remove(0);
         let sums: Vec<i64> = row.split(' ').map(|sum| sum.parse().unwrap()).collect();
         Books { free: sums[0], reserved: sums[1], spent: sums[2] }
     }
@@ -269,6 +270,101 @@ impl Bank for Postgres {
 
     async fn served(&self) -> BTreeSet<String> {
         let sql = "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database()";
+        self.query(sql).await.into_iter().collect()
+    }
+}
+
+#[cfg(feature = "mysql_async")]
+#[derive(Clone)]
+pub(crate) struct Mysql {
+    url: String,
+    database: tcc_client::MysqlDatabase,
+    conn: std::sync::Arc<tokio::sync::Mutex<mysql_async::Conn>>,
+}
+
+#[cfg(feature = "mysql_async")]
+impl Mysql {
+    const SCHEMA: &str = "
+        CREATE TABLE account (name varchar(40) PRIMARY KEY, free bigint, reserved bigint, spent bigint) ENGINE = InnoDB;
+        CREATE TABLE effect (id bigint PRIMARY KEY AUTO_INCREMENT, gid varchar(128), branch varchar(64),
+            operation varchar(20)) ENGINE = InnoDB";
+
+    pub(crate) async fn open() -> Option<Self> {
+        let bank = Self::at(&tcc_tests::mariadb()?.database()).await;
+        bank.database.create_schema().await.unwrap();
+        bank.execute(Self::SCHEMA).await;
+        bank.fund("alice", 1000).await;
+        Some(bank)
+    }
+
+    /// The same bank, whose participants have this many connections.
+    pub(crate) fn with_connections(&self, most: usize) -> Self {
+        let database = tcc_client::MysqlDatabase::new(mysql_async::Opts::from_url(&self.url).unwrap());
+        Self { database: database.connections(most), ..self.clone() }
+    }
+}
+
+#[cfg(feature = "mysql_async")]
+impl Bank for Mysql {
+    type Database = tcc_client::MysqlDatabase;
+
+    fn database(&self) -> Self::Database {
+        self.database.clone()
+    }
+
+    fn place(&self) -> String {
+        self.url.clone()
+    }
+
+    async fn at(place: &str) -> Self {
+        let opts = mysql_async::Opts::from_url(place).unwrap();
+        let mut conn = mysql_async::Conn::new(opts.clone()).await.unwrap();
+        // As in the other databases, || joins texts in the statements of the tests.
+        conn.query_drop("SET NAMES utf8mb4, sql_mode = CONCAT(@@sql_mode, ',PIPES_AS_CONCAT')")
+            .await
+            .unwrap();
+        let conn = std::sync::Arc::new(tokio::sync::Mutex::new(conn));
+        Self { url: place.into(), database: tcc_client::MysqlDatabase::new(opts), conn }
+    }
+
+    async fn move_money(
+        tx: &mut tcc_client::MysqlTx,
+        call: &Call,
+        account: &str,
+        by: Books,
+    ) -> Result<bool, BoxError> {
+        tx.exec_drop(
+            "INSERT INTO effect (gid, branch, operation) VALUES (?, ?, ?)",
+            (call.gid.as_str(), call.branch.as_str(), call.operation.as_str()),
+        )
+        .await?;
+        tx.exec_drop(
+            "UPDATE account SET free = free + ?, reserved = reserved + ?, spent = spent + ?
+             WHERE name = ? AND free + ? >= 0",
+            (by.free, by.reserved, by.spent, account, by.free),
+        )
+        .await?;
+        Ok(tx.affected_rows() == 1)
+    }
+
+    async fn statement(tx: &mut tcc_client::MysqlTx, sql: &str) -> Result<(), BoxError> {
+        Ok(tx.query_drop(sql).await?)
+    }
+
+    async fn execute(&self, sql: &str) {
+        self.conn.lock().await.query_drop(sql).await.unwrap();
+    }
+
+    async fn query(&self, sql: &str) -> Vec<String> {
+        self.conn.lock().await.query(sql).await.unwrap()
+    }
+
+    async fn killing(tx: &mut tcc_client::MysqlTx) -> Result<Option<String>, BoxError> {
+        Ok(Some(format!("KILL CONNECTION {}", tx.id())))
+    }
+
+    async fn served(&self) -> BTreeSet<String> {
+        let sql = "SELECT CAST(id AS char) FROM information_schema.processlist WHERE db = DATABASE()";
         self.query(sql).await.into_iter().collect()
     }
 }

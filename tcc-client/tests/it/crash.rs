@@ -18,10 +18,11 @@ const ORDER: &str = "TCC_TEST_CRASH";
 
 /// Makes a call in another process, which dies before the commit or right after its answer.
 fn crash<B: Bank>(bank: &B, operation: &str, moment: &str) {
-    let kind = if bank.place().contains("://") { "postgres" } else { "sqlite" };
+    let place = bank.place();
+    let kind = place.split_once("://").map_or("sqlite", |(kind, _)| kind);
     let status = Command::new(env::current_exe().unwrap())
         .args(["--exact", "crash::the_process_that_dies", "--nocapture"])
-        .env(ORDER, [kind, operation, moment, &bank.place()].join(" "))
+        .env(ORDER, [kind, operation, moment, &place].join(" "))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
@@ -39,6 +40,8 @@ async fn the_process_that_dies() {
         "sqlite" => die(&crate::banks::Sqlite::at(place).await, operation, moment).await,
         #[cfg(feature = "tokio-postgres")]
         "postgres" => die(&crate::banks::Postgres::at(place).await, operation, moment).await,
+        #[cfg(feature = "mysql_async")]
+        "mysql" => die(&crate::banks::Mysql::at(place).await, operation, moment).await,
         _ => panic!("{order}"),
     }
 }

@@ -1,6 +1,6 @@
 //! Participants and their guard against real databases.
 
-#![cfg(any(feature = "rusqlite", feature = "tokio-postgres"))]
+#![cfg(any(feature = "rusqlite", feature = "tokio-postgres", feature = "mysql_async"))]
 
 /// Makes of generic tests one for each database.
 macro_rules! on_each_database {
@@ -18,6 +18,16 @@ macro_rules! on_each_database {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 if let Some(bank) = crate::banks::Postgres::open().await {
+                    super::$name(bank).await;
+                }
+            })+
+        }
+
+        #[cfg(feature = "mysql_async")]
+        mod mysql {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(bank) = crate::banks::Mysql::open().await {
                     super::$name(bank).await;
                 }
             })+
@@ -46,6 +56,9 @@ mod http;
 mod initiator;
 /// Random calls, crossings and crashes against a model of the guard.
 mod model;
+/// What MySQL and MariaDB do in their own way: commits that nobody asked for, sessions that are used again.
+#[cfg(feature = "mysql_async")]
+mod mysql;
 /// What only PostgreSQL can show: lost connections, deadlocks, sessions that are used again.
 #[cfg(feature = "tokio-postgres")]
 mod postgres;

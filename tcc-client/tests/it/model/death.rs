@@ -42,12 +42,14 @@ pub(super) fn of_another_process<B: Bank>(bank: &B, asks: &[Ask], at: usize) {
 async fn the_process_that_dies() {
     let Ok(order) = env::var(ORDER) else { return };
     let order: Order = serde_json::from_str(&order).unwrap();
-    if order.place.contains("://") {
-        #[cfg(feature = "tokio-postgres")]
-        die::<crate::banks::Postgres>(order).await;
-    } else {
+    match order.place.split_once("://").map_or("sqlite", |(kind, _)| kind) {
         #[cfg(feature = "rusqlite")]
-        die::<crate::banks::Sqlite>(order).await;
+        "sqlite" => die::<crate::banks::Sqlite>(order).await,
+        #[cfg(feature = "tokio-postgres")]
+        "postgres" => die::<crate::banks::Postgres>(order).await,
+        #[cfg(feature = "mysql_async")]
+        "mysql" => die::<crate::banks::Mysql>(order).await,
+        kind => panic!("{kind}"),
     }
 }
 

@@ -200,7 +200,7 @@ impl World {
                 .rows
                 .insert(Key::named(columns[0], columns[1]), Row::from_columns(columns[2], kept).unwrap());
         }
-        let text = "name || '|' || CAST(free AS text) || '|' || CAST(reserved AS text) || '|' || CAST(spent AS text)";
+        let text = "name || '|' || free || '|' || reserved || '|' || spent";
         for row in bank.query(&format!("SELECT {text} FROM account")).await {
             let columns: Vec<_> = row.split('|').collect();
             let cents = |column: usize| columns[column].parse().unwrap();

@@ -1,0 +1,344 @@
+//! The guard in MySQL and MariaDB, through `mysql_async`.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, Once, PoisonError};
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder, ServerError};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::limits::{CONNECT, CONNECTIONS, FINISH, LOCK_WAIT};
+use crate::{BoxError, Call, Commit, Database, Row, Trouble};
+
+/// A database of a MySQL or MariaDB server, with a small pool of connections of its own.
+///
+/// Clones are cheap and the same pool. It must be the primary, with InnoDB and with
+/// `innodb_flush_log_at_trx_commit = 1`, and with `sync_binlog = 1` if it has a binary log: a guard that loses its
+/// last commits forgets calls that it has answered. A proxy must leave a session on its connection.
+///
+/// The participant's own tables must be InnoDB's too: what is written to others is there at once, and stays.
+///
+/// ```no_run
+/// # async fn f() -> Result<(), tcc_client::BoxError> {
+/// use mysql_async::Opts;
+/// use tcc_client::MysqlDatabase;
+///
+/// let db = MysqlDatabase::new(Opts::from_url("mysql://stock:secret@localhost/stock")?).connections(16);
+/// db.create_schema().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct MysqlDatabase {
+    pool: Arc<Pool>,
+    /// One permit per connection that may be in use.
+    free: Arc<Semaphore>,
+}
+
+/// A local transaction. Derefs to its [`Conn`], for statements; do not commit or roll back through it, which
+/// statements that define tables do by themselves, and do not leave a future of it unfinished.
+///
+/// It is READ COMMITTED and waits no longer than [`LOCK_WAIT`] for a lock. An `UPDATE` affects all rows that it
+/// finds, as in other databases, also those that it leaves as they were. An error of one statement takes back that
+/// statement alone, unless it is a deadlock's: a method that goes on after an error commits what it did before.
+pub struct MysqlTx {
+    conn: Option<Conn>,
+    /// What a drop must not interrupt: the server may be committing.
+    finishing: bool,
+    pool: Arc<Pool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+struct Pool {
+    opts: Opts,
+    idle: Mutex<Vec<Conn>>,
+    durable: Once,
+}
+
+/// All connections were in use for too long.
+#[derive(Debug, thiserror::Error)]
+#[error("all connections are in use")]
+struct InUse;
+
+/// The server did not take the connection in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the server did not answer in time")]
+struct NoAnswer;
+
+/// In a session that was reset, which has put the character set back, too.
+///
+/// Without `autocommit`, what follows an end of the transaction that the method did not mean (a deadlock whose error
+/// it ignored) or did mean is not committed by itself. The savepoint lasts as long as the transaction, so that either
+/// is found out. `wait_timeout` (of `tcc_core::limits::CALL_TIMEOUT`) only matters when this process is cut off and
+/// can neither finish its transaction nor hang up.
+const BEGIN: &str = "\
+SET NAMES utf8mb4;
+SET autocommit = 0, innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, wait_timeout = 60;
+SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
+START TRANSACTION READ WRITE; SAVEPOINT tcc_unit";
+
+// The text above spells these out.
+const _: () = assert!(LOCK_WAIT.as_secs() == 2 && tcc_core::limits::CALL_TIMEOUT.as_secs() == 60);
+
+/// An idle connection may wait as long as the server lets others.
+const COMMIT: &str = "COMMIT AND NO CHAIN NO RELEASE; SET wait_timeout = DEFAULT";
+const ROLLBACK: &str = "ROLLBACK AND NO CHAIN NO RELEASE; SET wait_timeout = DEFAULT";
+
+/// `ER_SP_DOES_NOT_EXIST`, which is also said of savepoints.
+const NO_SAVEPOINT: u16 = 1305;
+
+impl MysqlDatabase {
+    /// The schema of the guard, for those who run migrations of their own.
+    pub const SCHEMA: &str = "\
+CREATE TABLE IF NOT EXISTS tcc_guard (
+    gid    varbinary(128) NOT NULL,
+    branch varbinary(64) NOT NULL,
+    state  varchar(9) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+           CHECK (state IN ('tried', 'refused', 'confirmed', 'cancelled')),
+    kept   mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    begun  bigint NOT NULL,
+    PRIMARY KEY (gid, branch),
+    KEY tcc_guard_begun (begun)
+) ENGINE = InnoDB;
+";
+
+    /// A database to be connected to when a call needs it.
+    ///
+    /// Of the options, `client_found_rows` is set (see [`MysqlTx`]), and those of mysql_async's own pool have no
+    /// effect. With TLS the program takes the feature of mysql_async that has its provider.
+    #[must_use]
+    pub fn new(opts: Opts) -> Self {
+        let opts = OptsBuilder::from_opts(opts).client_found_rows(true).into();
+        let pool = Arc::new(Pool { opts, idle: Mutex::default(), durable: Once::new() });
+        Self { pool, free: Arc::new(Semaphore::new(CONNECTIONS)) }
+    }
+
+    /// How many connections it may have, at least one; [`CONNECTIONS`] if this is not said. For a start: calls
+    /// already begun keep the number they began with.
+    #[must_use]
+    pub fn connections(mut self, most: usize) -> Self {
+        self.free = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
+        self
+    }
+
+    /// Creates the guard's table, if it is not there. Several may do so at once.
+    ///
+    /// # Errors
+    /// When it cannot connect, or the server refuses.
+    pub async fn create_schema(&self) -> Result<(), BoxError> {
+        let mut conn = self.pool.connect().await?;
+        conn.query_drop(Self::SCHEMA).await?;
+        Ok(conn.disconnect().await?)
+    }
+}
+
+impl Database for MysqlDatabase {
+    type Tx = MysqlTx;
+
+    async fn begin(&self) -> Result<MysqlTx, BoxError> {
+        let permit = timeout(LOCK_WAIT, self.free.clone().acquire_owned()).await.map_err(|_| InUse)??;
+        let conn = loop {
+            let Some(mut conn) = self.pool.pop() else {
+                let mut conn = self.pool.connect().await?;
+                conn.query_drop(BEGIN).await?;
+                break conn;
+            };
+            match again(&mut conn).await {
+                Ok(true) => break conn,
+                Ok(false) => tracing::debug!("the server is too old to reset a session"),
+                Err(error) => tracing::debug!(error = &error as &dyn Error, "an idle connection was dead"),
+            }
+        };
+        Ok(MysqlTx { conn: Some(conn), finishing: false, pool: self.pool.clone(), _permit: permit })
+    }
+
+    async fn insert(tx: &mut MysqlTx, call: &Call, row: &Row) -> Result<bool, BoxError> {
+        // This form takes its lock exclusively at once: with INSERT IGNORE, duplicates share one, and deadlock when
+        // each then wants to write. It changes nothing; the last inserted id tells that it was taken, whereas the
+        // number of affected rows is 1 either way.
+        let sql = format!(
+            "INSERT INTO tcc_guard (gid, branch, state, kept, begun) VALUES ({}, {}, '{}', {}, {})
+             ON DUPLICATE KEY UPDATE begun = begun + 0 * LAST_INSERT_ID(1)",
+            bytes(call.gid.as_str()),
+            bytes(call.branch.as_str()),
+            row.state(),
+            kept(row),
+            call.begun.as_millis()
+        );
+        tx.query_drop(sql).await?;
+        Ok(tx.last_insert_id().is_none())
+    }
+
+    async fn load(tx: &mut MysqlTx, call: &Call) -> Result<Option<Row>, BoxError> {
+        let sql = format!("SELECT state, kept FROM tcc_guard WHERE {} FOR UPDATE", key(call));
+        let columns: Option<(String, Option<String>)> = tx.query_first(sql).await?;
+        columns.map(|(state, kept)| Ok(Row::from_columns(&state, kept)?)).transpose()
+    }
+
+    async fn set(tx: &mut MysqlTx, call: &Call, row: &Row) -> Result<(), BoxError> {
+        let (state, kept, key) = (row.state(), kept(row), key(call));
+        let sql = format!(
+            "RELEASE SAVEPOINT tcc_unit; UPDATE tcc_guard SET state = '{state}', kept = {kept} WHERE {key}"
+        );
+        match tx.query_drop(sql).await {
+            Ok(()) if tx.affected_rows() == 1 => Ok(()),
+            Ok(()) => Err("the method has removed the guard row".into()),
+            Err(mysql_async::Error::Server(error)) if error.code == NO_SAVEPOINT => {
+                Err("the method has ended the local transaction".into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn commit(mut tx: MysqlTx) -> Result<Commit, BoxError> {
+        tx.finishing = true;
+        match tx.query_drop(COMMIT).await {
+            Ok(()) => {
+                tx.hand_back();
+                Ok(Commit::Committed)
+            }
+            // Of a cluster, whose nodes find out only now that two of them have written the same row.
+            Err(mysql_async::Error::Server(error)) if judge(&error) == Trouble::Conflict => {
+                Ok(Commit::Conflict)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn rollback(mut tx: MysqlTx) -> Result<(), BoxError> {
+        tx.query_drop(ROLLBACK).await?;
+        tx.hand_back();
+        Ok(())
+    }
+
+    fn trouble(error: &BoxError) -> Trouble {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
+        while let Some(error) = cause {
+            if error.is::<InUse>() {
+                return Trouble::Locked;
+            }
+            if let Some(error) = error.downcast_ref() {
+                return judge(error);
+            }
+            cause = error.source();
+        }
+        Trouble::Other
+    }
+}
+
+/// By number: `HY000` is the state of nearly all of them.
+fn judge(error: &ServerError) -> Trouble {
+    match error.code {
+        // A deadlock; a row that changed after the transaction's snapshot; a certification that a group refused.
+        1213 | 1020 | 3101 => Trouble::Conflict,
+        // A lock that was waited for too long, or that NOWAIT did not wait for.
+        1205 | 3572 => Trouble::Locked,
+        _ if error.state == "40001" => Trouble::Conflict,
+        _ => Trouble::Other,
+    }
+}
+
+/// Begins in a session that may have been used. `false`: it cannot be told apart from a new one.
+async fn again(conn: &mut Conn) -> Result<bool, mysql_async::Error> {
+    let clean = conn.reset().await?;
+    if clean {
+        conn.query_drop(BEGIN).await?;
+    }
+    Ok(clean)
+}
+
+fn key(call: &Call) -> String {
+    format!("gid = {} AND branch = {}", bytes(call.gid.as_str()), bytes(call.branch.as_str()))
+}
+
+fn kept(row: &Row) -> String {
+    row.kept().map_or_else(|| "NULL".into(), |text| format!("CONVERT({} USING utf8mb4)", bytes(text)))
+}
+
+/// As a literal that means the same in every `sql_mode` and character set, which a method may have changed. Prepared
+/// statements would too, and cost a round trip each: none outlives the reset of its session.
+fn bytes(text: &str) -> String {
+    let mut literal = String::with_capacity(3 + 2 * text.len());
+    literal.push_str("x'");
+    for byte in text.bytes() {
+        write!(literal, "{byte:02x}").expect("a String takes everything");
+    }
+    literal.push('\'');
+    literal
+}
+
+impl Pool {
+    fn pop(&self) -> Option<Conn> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    async fn connect(&self) -> Result<Conn, BoxError> {
+        let mut conn = timeout(CONNECT, Conn::new(self.opts.clone())).await.map_err(|_| NoAnswer)??;
+        if !self.durable.is_completed() {
+            // It cannot be set for a session.
+            let flush: Option<u8> = conn.query_first("SELECT @@innodb_flush_log_at_trx_commit").await?;
+            self.durable.call_once(|| {
+                if flush != Some(1) {
+                    tracing::warn!(
+                        "innodb_flush_log_at_trx_commit is not 1: a crash may lose what was answered"
+                    );
+                }
+            });
+        }
+        Ok(conn)
+    }
+
+    /// Ends what a connection is doing, from another one.
+    async fn kill(self: Arc<Self>, id: u32) {
+        let killing = async {
+            let mut conn = self.connect().await?;
+            conn.query_drop(format!("KILL CONNECTION {id}")).await?;
+            Ok::<_, BoxError>(conn.disconnect().await?)
+        };
+        // Whether it arrives or not: the connection is closed already, which ends the transaction too.
+        drop(timeout(FINISH, killing).await);
+    }
+}
+
+impl MysqlTx {
+    /// Makes the connection ready for another transaction. Only after this one has surely ended.
+    fn hand_back(mut self) {
+        self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner).extend(self.conn.take());
+    }
+}
+
+impl Deref for MysqlTx {
+    type Target = Conn;
+
+    fn deref(&self) -> &Conn {
+        self.conn.as_ref().expect("handed back only by commit and rollback, which consume it")
+    }
+}
+
+impl DerefMut for MysqlTx {
+    fn deref_mut(&mut self) -> &mut Conn {
+        self.conn.as_mut().expect("handed back only by commit and rollback, which consume it")
+    }
+}
+
+impl Drop for MysqlTx {
+    fn drop(&mut self) {
+        // Not finished, so nobody can say what state it is in: it is closed, which rolls back.
+        let Some(conn) = self.conn.take() else { return };
+        let id = conn.id();
+        drop(conn);
+        // The server notices that only after the statement it is at; the locks should go sooner.
+        if let (false, Ok(runtime)) = (self.finishing, Handle::try_current()) {
+            runtime.spawn(self.pool.clone().kill(id));
+        }
+    }
+}
+
+impl std::fmt::Debug for MysqlDatabase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MysqlDatabase").finish_non_exhaustive()
+    }
+}
