@@ -68,7 +68,7 @@ struct InUse;
 #[error("the server did not answer in time")]
 struct NoAnswer;
 
-/// In a session that was reset, which has put the character set back, too.
+/// In a session that was reset, after which MySQL may be back at the server's own character set.
 ///
 /// Without `autocommit`, what follows an end of the transaction that the method did not mean (a deadlock whose error
 /// it ignored) or did mean is not committed by itself. The savepoint lasts as long as the transaction, so that either
