@@ -91,6 +91,8 @@ pub(crate) struct Faulty {
     /// The next commit is told of late: the row is there, and its writer learns of it with a permit.
     pub(crate) late: AtomicBool,
     pub(crate) told: Semaphore,
+    /// Commits are made while there is a permit; at first there are as many as can be.
+    pub(crate) goes: Semaphore,
 }
 
 impl Store for Faulty {
@@ -105,6 +107,7 @@ impl Store for Faulty {
         }
         let late = self.late.swap(false, Ordering::SeqCst);
         Box::pin(async move {
+            let _goes = self.goes.acquire().await.unwrap();
             let written = self.inner.commit(batch).await;
             if late {
                 self.told.acquire().await.unwrap().forget();
@@ -174,7 +177,14 @@ impl Bench {
         };
         let inner = MemoryStore::new(clock);
         let [full, unclear, late] = [(); 3].map(|()| AtomicBool::new(false));
-        let store = Arc::new(Faulty { inner, full, unclear, late, told: Semaphore::new(0) });
+        let store = Arc::new(Faulty {
+            inner,
+            full,
+            unclear,
+            late,
+            told: Semaphore::new(0),
+            goes: Semaphore::new(Semaphore::MAX_PERMITS),
+        });
         let (coordinator, scheduler) = start(&store, script);
         Self { store, ahead, coordinator, scheduler: Some(scheduler) }
     }
