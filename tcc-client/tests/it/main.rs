@@ -41,6 +41,9 @@ mod banks;
 mod flaky;
 /// The participant under test, and how it is called.
 mod payment;
+/// What databases that are servers have in common.
+#[cfg(any(feature = "tokio-postgres", feature = "mysql_async"))]
+mod pooled;
 
 /// Duplicated and crossed calls at the same time.
 mod concurrency;

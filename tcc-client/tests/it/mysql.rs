@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::banks::{Bank, Books, Mysql};
 use crate::payment::{Caller, How, Seen};
+use crate::pooled;
 
 const UNTOUCHED: Books = Books { free: 1000, reserved: 0, spent: 0 };
 
@@ -126,24 +127,15 @@ async fn a_serialization_failure_runs_the_method_again_and_not_for_ever() {
 #[tokio::test]
 async fn a_deadlock_runs_one_of_its_methods_again() {
     let bank = bank!();
-    bank.fund("bob", 1000).await;
     bank.execute("CREATE SEQUENCE visits NOCACHE").await;
-    // Each has its own account, and wants the other's once both are there.
     let both = |other: &str| {
-        How::Statement(format!(
+        format!(
             "SELECT NEXTVAL(visits);
              BEGIN NOT ATOMIC WHILE (SELECT next_not_cached_value FROM visits) < 3 DO DO SLEEP(0.01); END WHILE; END;
              UPDATE account SET free = free + 0 WHERE name = '{other}'"
-        ))
+        )
     };
-    let alice = Caller::new(&bank).how("try", both("bob"));
-    let mut bob = alice.how("try", both("alice"));
-    bob.charge.account = "bob".into();
-    let seen = tokio::join!(alice.once("try", "a"), bob.once("try", "b"));
-    assert_eq!(seen, (Seen::done(), Seen::done()));
-    // Where the second run is quicker than the other's waking up, they meet once more.
-    assert!(alice.runs() >= 3, "one of the two ran again: {}", alice.runs());
-    assert_eq!(bank.books().await, Books { free: 1980, reserved: 20, spent: 0 });
+    pooled::a_deadlock_runs_one_of_its_methods_again(&bank, both).await;
 }
 
 #[tokio::test]
@@ -162,15 +154,7 @@ async fn a_row_that_others_hold_too_long_answers_425() {
 #[tokio::test]
 async fn a_pool_that_is_in_use_too_long_answers_425() {
     let bank = bank!().with_connections(1);
-    let caller = Caller::new(&bank);
-    let gated = caller.how("try", How::Gate);
-    let trying = tokio::spawn(async move { gated.once("try", "t").await });
-    caller.watch.arrived.acquire().await.unwrap().forget();
-    let seen = caller.once("try", "another").await;
-    assert_eq!((seen.status, seen.code()), (425, "pending"));
-    caller.watch.gate.add_permits(1);
-    assert_eq!(trying.await.unwrap(), Seen::done());
-    assert_eq!(caller.once("try", "another").await, Seen::done());
+    pooled::a_pool_that_is_in_use_too_long_answers_425(&bank).await;
     assert_eq!(connections(&bank).await.len(), 1);
 }
 
