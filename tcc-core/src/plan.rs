@@ -81,22 +81,24 @@ impl Transaction {
         self.moments().min()
     }
 
-    /// The calls it waits for, due or not: the branch, or `None` for the check, and what is asked.
-    pub fn awaited(&self) -> impl Iterator<Item = (Option<&BranchId>, Operation)> {
+    /// The calls that are due: the branch, or `None` for the check, and what is asked.
+    pub fn awaited(&self, now: Timestamp) -> impl Iterator<Item = (Option<&BranchId>, Operation)> {
         let operation = self.operation();
-        let branches = self.branches.iter().filter(|b| b.progress.due.is_some());
-        let check = self.asking.due.map(|_| (None, Operation::Check));
+        let is_due = move |progress: &Progress| progress.due.is_some_and(|due| due <= now);
+        let branches = self.branches.iter().filter(move |b| is_due(&b.progress));
+        let check = is_due(&self.asking).then_some((None, Operation::Check));
         branches.map(move |b| (Some(&b.definition.id), operation)).chain(check)
     }
 
-    /// When somebody has to look at it even if none of those it calls takes calls: at its deadline, and when a human
-    /// has to know.
+    /// When somebody has to look at it even if no call that is due can be made: when another is, at its deadline, and
+    /// when a human has to know.
     #[must_use]
     pub fn due_without_calls(&self, now: Timestamp) -> Option<Timestamp> {
         let calls = || self.progress().filter(|p| p.due.is_some());
         let impatient = self.since() + self.patience.age;
         let unknown_to_humans = impatient > now && calls().any(|p| p.attention.is_none());
-        self.expires().into_iter().chain(unknown_to_humans.then_some(impatient)).min()
+        let later = self.progress().filter_map(|p| p.due).filter(|due| *due > now);
+        later.chain(self.expires()).chain(unknown_to_humans.then_some(impatient)).min()
     }
 
     /// Every moment at which something is to be done.

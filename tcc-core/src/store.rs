@@ -378,8 +378,8 @@ impl Change {
         Self { transaction, digest, replaces: None, before: None, parked: None }
     }
 
-    /// Parks it at a destination that takes no calls, where all it waits for are calls to that destination. It is
-    /// claimed when the destination takes calls again, and at the latest at that moment.
+    /// Parks it at a destination that takes no calls, where no call that is due can be made: it is that of the first. It
+    /// is claimed when the destination takes calls again, and at the latest at that moment.
     pub fn park(self, parked: Parked, until: Timestamp) -> Self {
         Self { parked: Some((parked, until)), ..self }
     }

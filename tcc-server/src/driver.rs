@@ -43,6 +43,7 @@ fn spawn(coordinator: &Arc<Coordinator>, stored: Stored, claimed: Option<Claimed
             no_place: HashMap::new(),
             decided: Arc::default(),
             saved_at: coordinator.now(),
+            newest: 0,
             _claimed: claimed,
         };
         // Boxed: what is large would be moved several times on its way to its task, and when it is done.
@@ -66,6 +67,8 @@ struct Driver {
     /// Whether a decision is known here: a try that still waits for a place is not made any more.
     decided: Arc<AtomicBool>,
     saved_at: Timestamp,
+    /// The newest version that was driven or saved here: of an older one nothing is done any more.
+    newest: u64,
     _claimed: Option<Claimed>,
 }
 
@@ -94,10 +97,9 @@ impl Driver {
         let gid = self.gid.clone();
         // Leaves the transaction to the next claim even where a bug of ours panics on it.
         let leaving = Leaving { coordinator: &coordinator, gid: &gid };
-        let mut last = stored.version();
         loop {
             match self.drive(stored).await {
-                Ok(version) => last = version,
+                Ok(()) => {}
                 // What it knew may be out of date, or was not saved: only what others saved since may be driven.
                 Err(Stopped) if !coordinator.acts() => return,
                 Err(Stopped) => {
@@ -110,7 +112,7 @@ impl Driver {
             // counts on it.
             stored = loop {
                 match coordinator.live.leave(&gid, &mut self.mailbox) {
-                    Some(newer) if newer.version() >= last => break newer,
+                    Some(newer) if newer.version() >= self.newest => break newer,
                     Some(_) => {}
                     None => return std::mem::forget(leaving),
                 }
@@ -118,13 +120,14 @@ impl Driver {
         }
     }
 
-    /// Drives it as far as it goes now. Returns the version it was left at.
-    async fn drive(&mut self, mut stored: Stored) -> Result<u64, Stopped> {
+    /// Drives it as far as it goes now.
+    async fn drive(&mut self, mut stored: Stored) -> Result<(), Stopped> {
         loop {
+            self.newest = self.newest.max(stored.version());
             let now = self.coordinator.now();
             self.decided.store(stored.transaction().phase().decision().is_some(), Ordering::Relaxed);
             let next = match stored.plan(now) {
-                Plan::Finished => return Ok(stored.version()),
+                Plan::Finished => return Ok(()),
                 Plan::Expire => {
                     stored = self.learn(stored, Event::Expire).await?;
                     continue;
@@ -161,6 +164,7 @@ impl Driver {
                 }
                 Some(newer) = self.mailbox.recv() => {
                     if newer.version() > stored.version() {
+                        self.no_place.clear();
                         self.applied = 0;
                         stored = self.settle(newer).await?;
                     }
@@ -273,7 +277,7 @@ impl Driver {
     }
 
     /// Gives the transaction back to the store until it is due again.
-    async fn let_go(&mut self, stored: Stored) -> Result<u64, Stopped> {
+    async fn let_go(&mut self, stored: Stored) -> Result<(), Stopped> {
         let stored = self.write_back(stored, None).await?;
         if !self.no_place.is_empty() {
             self.coordinator.destinations.parked.notify_one();
@@ -281,17 +285,17 @@ impl Driver {
         if let Some(due) = stored.transaction().due() {
             self.coordinator.live.announce(due);
         }
-        Ok(stored.version())
+        Ok(())
     }
 
     /// Where to park it: if there was no place for any of the calls it waits for, at the first of their destinations.
     fn parking(&self, stored: &Stored) -> Option<(Parked, Timestamp)> {
+        let now = self.coordinator.now();
         let mut first = None;
-        for (branch, operation) in stored.transaction().awaited() {
+        for (branch, operation) in stored.transaction().awaited(now) {
             let destination = self.no_place.get(&(branch.cloned(), operation))?;
             first.get_or_insert(destination);
         }
-        let now = self.coordinator.now();
         let until = now + limits::PARKED;
         let until = stored.transaction().due_without_calls(now).map_or(until, |due| due.min(until));
         first.map(|destination| (Parked { at: destination.clone(), since: now }, until))
@@ -303,6 +307,7 @@ impl Driver {
             match self.coordinator.save(change.clone(), claim).await {
                 Ok(stored) => {
                     self.saved_at = self.coordinator.now();
+                    self.newest = self.newest.max(stored.version());
                     return Ok(Saved::Won(Box::new(stored)));
                 }
                 Err(SaveError::Conflict) => return Ok(Saved::Lost),

@@ -257,3 +257,23 @@ async fn calls_that_are_answered_with_errors_for_ever_hold_no_others_up_for_long
     let known = bench.begin(r#"{"gid":"good","branches":[{"id":"good","at":"t:p"}]}"#).await.unwrap();
     assert_eq!(bench.ends(known).await, Phase::Confirmed, "after {} calls", script.calls().len());
 }
+
+/// What is due later bounds how long it stays parked, and keeps it from nothing.
+#[tokio::test]
+async fn one_that_waits_for_something_later_as_well_is_parked_until_then() {
+    let (bench, fate, _) = backlog().await;
+    let both = r#"{"gid":"g","timeout_ms":7200000,"branches":[
+        {"id":"stock","at":"t:stock"},{"id":"money","at":"t:money","delay_ms":600000}]}"#;
+    bench.begin(both).await.unwrap();
+    until_parked(&bench, ["g".to_owned()]).await;
+    let row = async || bench.store.load(&gid("g")).await.unwrap().unwrap();
+    let parked = row().await;
+    let wait = parked.due_at.unwrap().since(bench.store.now());
+    assert!(wait > Duration::from_secs(200) && wait <= Duration::from_secs(600), "{wait:?}");
+    tokio::time::sleep(limits::RELEASE * 6).await;
+    assert_eq!(row().await.version, parked.version, "nothing was done meanwhile");
+    fate.stock_is_down.store(false, Ordering::SeqCst);
+    bench.pass(Duration::from_secs(600));
+    let known = bench.coordinator.get(&gid("g")).await.unwrap();
+    assert_eq!(bench.ends(known).await, Phase::Confirmed);
+}

@@ -19,7 +19,7 @@ use crate::limits;
 /// What the thread is asked to do.
 pub(super) struct Job {
     pub(super) task: Task,
-    /// Its place in the queue, given up when it is done.
+    /// Its place in the queue, given up when it is taken up with others, or done.
     pub(super) _place: OwnedSemaphorePermit,
 }
 
