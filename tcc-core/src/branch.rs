@@ -32,6 +32,8 @@ pub struct Progress {
     pub attempts: u32,
     /// Why a human should look.
     pub attention: Option<String>,
+    /// Whether one has.
+    pub acknowledged: bool,
     /// What the last of those calls saw.
     pub seen: Option<String>,
 }
@@ -80,7 +82,7 @@ impl Branch {
             definition: Arc::new(definition),
             tried: Tried::NotYet,
             end: None,
-            progress: Progress { due: None, attempts: 0, attention: None, seen: None },
+            progress: Progress::default(),
             before: Vec::new(),
         }
     }
@@ -135,13 +137,27 @@ impl Age {
 }
 
 impl Progress {
+    /// Whether a human should look, and none has.
+    #[must_use]
+    pub const fn calls_a_human(&self) -> bool {
+        self.attention.is_some() && !self.acknowledged
+    }
+
+    /// What was acknowledged is not told again; anything else is.
+    fn call_a_human(&mut self, why: String) {
+        if self.attention.as_ref() != Some(&why) {
+            self.attention = Some(why);
+            self.acknowledged = false;
+        }
+    }
+
     /// Puts the next call off, because its destination has no place for it.
     pub(crate) fn defer(&mut self, until: Timestamp, age: Age) -> Ladder {
         self.due = Some(until);
         self.seen.get_or_insert_with(|| "not called yet: its destination takes no more calls".to_owned());
         if self.attention.is_none() && age.is_beyond_patience() {
             let age = age.length.as_secs();
-            self.attention = Some(format!("not called after {age} s: its destination takes no more calls"));
+            self.call_a_human(format!("not called after {age} s: its destination takes no more calls"));
             return Ladder::NeedsAttention;
         }
         Ladder::Goes
@@ -169,7 +185,7 @@ impl Progress {
         random: Random,
         age: Age,
     ) -> Ladder {
-        let attention_before = self.attention.is_some();
+        let called_before = self.calls_a_human();
         let wait = match reply {
             Reply::Done(_) | Reply::Refused(_) => return Ladder::Goes,
             Reply::Pending(retry_after) => {
@@ -184,7 +200,7 @@ impl Progress {
                     Outlook::Passing => Duration::ZERO,
                     Outlook::Attention if retry.ends() => Duration::ZERO,
                     Outlook::Attention => {
-                        self.attention = Some(seen.clone());
+                        self.call_a_human(seen.clone());
                         // A try has only until the deadline; haste in the others gains nothing.
                         if operation == Operation::Try { Duration::ZERO } else { retry.slowest() }
                     }
@@ -196,16 +212,16 @@ impl Progress {
         // Where the ladder ends, its end is what is told; only an endless "pending" would never reach it.
         let pending = matches!(reply, Reply::Pending(_));
         if self.attention.is_none() && (pending || !retry.ends()) {
-            let seen = self.seen.as_deref().unwrap_or_default();
+            let seen = self.seen.clone().unwrap_or_default();
             if self.attempts >= age.patience.attempts {
-                self.attention = Some(format!("{} calls and no answer; the last saw: {seen}", self.attempts));
+                self.call_a_human(format!("{} calls and no answer; the last saw: {seen}", self.attempts));
             } else if age.is_beyond_patience() {
                 let age = age.length.as_secs();
-                self.attention = Some(format!("not done after {age} s; the last call saw: {seen}"));
+                self.call_a_human(format!("not done after {age} s; the last call saw: {seen}"));
             }
         }
         self.due = Some(age.now + wait.max(limits::SHORTEST_RETRY));
-        if self.attention.is_some() && !attention_before { Ladder::NeedsAttention } else { Ladder::Goes }
+        if self.calls_a_human() && !called_before { Ladder::NeedsAttention } else { Ladder::Goes }
     }
 }
 

@@ -42,6 +42,16 @@ impl Endpoint {
         &self.0
     }
 
+    /// The endpoint as it may be shown: without a query or a fragment, and without a user or a password.
+    #[must_use]
+    pub fn without_secrets(&self) -> String {
+        let text = &self.0[..self.0.find(['?', '#']).unwrap_or(self.0.len())];
+        let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        format!("{scheme}://{host}{path}")
+    }
+
     /// The endpoint one step below this one, as `at/try` is below `at`.
     ///
     /// # Errors
@@ -118,5 +128,17 @@ mod tests {
         assert_eq!("://x".parse::<Endpoint>(), Err(BadEndpoint::NoScheme));
         assert_eq!("http://a b".parse::<Endpoint>(), Err(BadEndpoint::Character(' ')));
         assert_eq!("http://a/?q".parse::<Endpoint>().unwrap().join("try"), Err(BadEndpoint::NotABase));
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        for (endpoint, shown) in [
+            ("http://u:p@a:80/x/y@z?key=1", "http://a:80/x/y@z"),
+            ("https://a?key=1", "https://a"),
+            ("https://a#key", "https://a"),
+            ("local:payment/try", "local:payment/try"),
+        ] {
+            assert_eq!(endpoint.parse::<Endpoint>().unwrap().without_secrets(), shown);
+        }
     }
 }

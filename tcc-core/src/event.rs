@@ -45,6 +45,11 @@ pub enum Event {
     Expire,
     /// An operator has what is due later called now.
     Retry,
+    /// An operator has taken note of what calls for a human.
+    Acknowledge {
+        /// What is done about it.
+        reason: String,
+    },
     /// An operator ends a branch that cannot be ended otherwise.
     Force {
         /// The branch.

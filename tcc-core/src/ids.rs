@@ -16,10 +16,14 @@ use crate::limits;
 /// # Ok::<(), tcc_core::BadId>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[A-Za-z0-9_:/-]{1,128}$", example = "order/1042"))]
 pub struct Gid(Arc<str>);
 
 /// The id of a branch, unique in its transaction: `[A-Za-z0-9_:/-]{1,64}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[A-Za-z0-9_:/-]{1,64}$", example = "stock"))]
 pub struct BranchId(Arc<str>);
 
 /// Why a text is no id.

@@ -24,6 +24,12 @@ pub const HEADER_BYTES: usize = 8 * 1024;
 pub const REPLY: usize = 64 * 1024;
 /// Bytes of a reason or of a participant's detail; the rest is cut off.
 pub const REASON: usize = 1024;
+/// Calls of a transaction that are kept: they stand in its document, which is rewritten whole at each change.
+pub const HISTORY: usize = 48;
+/// Of these, how many from its beginning.
+pub const HISTORY_FIRST: usize = 8;
+/// Bytes of what is kept of a call's outcome.
+pub const OUTCOME: usize = 128;
 /// Intervals in a retry ladder.
 pub const INTERVALS: usize = 64;
 

@@ -2,6 +2,7 @@
 
 /// Where a transaction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Phase {
     /// Not decided: branches may be registered and tried.
     Trying,
@@ -19,6 +20,7 @@ pub enum Phase {
 
 /// What was decided, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(rename_all = "lowercase"))]
 pub enum Decision {
     /// It happens everywhere.
     Confirm,

@@ -111,7 +111,7 @@ impl Transaction {
         (self.phase == Phase::Trying && self.check.is_none()).then_some(self.deadline)
     }
 
-    fn progress(&self) -> impl Iterator<Item = &Progress> {
+    pub(crate) fn progress(&self) -> impl Iterator<Item = &Progress> {
         self.branches.iter().map(|b| &b.progress).chain([&self.asking])
     }
 

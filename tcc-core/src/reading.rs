@@ -2,7 +2,7 @@
 
 use crate::branch::{Branch, Progress};
 use crate::transaction::{Decided, Transaction};
-use crate::{BranchId, Decider, Gid, Phase, Timestamp};
+use crate::{BranchId, Decider, Endpoint, Gid, Phase, Timestamp};
 
 impl Transaction {
     /// Its id.
@@ -59,10 +59,22 @@ impl Transaction {
         self.ended
     }
 
-    /// Why a human should look at it, if one should: the first of the branches' reasons.
+    /// Why a human should look at it, if one should: the first of the branches' reasons that none has acknowledged.
     #[must_use]
     pub fn attention(&self) -> Option<&str> {
-        self.branches.iter().map(|b| &b.progress).chain([&self.asking]).find_map(|p| p.attention.as_deref())
+        self.progress().filter(|p| !p.acknowledged).find_map(|p| p.attention.as_deref())
+    }
+
+    /// What called for a human and was acknowledged: the first of the branches' reasons.
+    #[must_use]
+    pub fn acknowledged(&self) -> Option<&str> {
+        self.progress().filter(|p| p.acknowledged).find_map(|p| p.attention.as_deref())
+    }
+
+    /// Where its initiator is asked, if it can be.
+    #[must_use]
+    pub fn check(&self) -> Option<&Endpoint> {
+        self.check.as_ref().map(|check| &check.at)
     }
 
     /// The progress of the check.

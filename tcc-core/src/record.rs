@@ -12,9 +12,10 @@ use serde_json::value::RawValue;
 
 use crate::branch::{Branch, End, Patience, Progress, Tried};
 use crate::definition::{Check, Decider, Definition};
+use crate::history::{Act, Attempt, Entry, History, What};
 use crate::retry::{Retry, Then};
 use crate::transaction::{Decided, Transaction};
-use crate::{BranchId, Endpoint, Gid, Phase, Timestamp};
+use crate::{BranchId, Endpoint, Gid, Operation, Phase, Timestamp};
 
 pub(crate) use encode::encode;
 
@@ -28,6 +29,8 @@ pub(crate) enum DecodeError {
     Newer(u32),
     #[error("it is no record")]
     Malformed(#[source] serde_json::Error),
+    #[error("{0:?} is nothing that happens")]
+    Entry(String),
     #[error("{0:?} is no endpoint")]
     Endpoint(String),
 }
@@ -58,6 +61,10 @@ struct Record {
     #[serde(default)]
     asking: ProgressRecord,
     branches: Vec<BranchRecord>,
+    #[serde(default)]
+    history: Vec<EntryRecord>,
+    #[serde(default)]
+    left_out: u64,
 }
 
 #[derive(Deserialize)]
@@ -144,10 +151,21 @@ struct ProgressRecord {
     attention: Option<String>,
     #[serde(default)]
     seen: Option<String>,
+    #[serde(default)]
+    acknowledged: bool,
 }
 
-/// Reads a transaction.
-pub(crate) fn decode(gid: &Gid, document: &[u8]) -> Result<Transaction, DecodeError> {
+/// The moment is counted from the begin.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum EntryRecord {
+    /// The operation, the branch, the number of the call, how long it took and its outcome.
+    Called(i64, String, Option<usize>, u32, u64, Option<String>),
+    Operated(i64, String, Option<String>),
+}
+
+/// Reads a transaction and what happened to it.
+pub(crate) fn decode(gid: &Gid, document: &[u8]) -> Result<(Transaction, History), DecodeError> {
     let record: Record = match serde_json::from_slice(document) {
         Ok(record) => record,
         Err(error) => match serde_json::from_slice::<Version>(document) {
@@ -162,6 +180,8 @@ pub(crate) fn decode(gid: &Gid, document: &[u8]) -> Result<Transaction, DecodeEr
         None => None,
         Some((at, after)) => Some(Check { at: endpoint(at)?, after: Duration::from_millis(after) }),
     };
+    let begun = Timestamp::from_millis(record.begun);
+    let history = record.history.into_iter().map(|read| entry(read, begun)).collect::<Result<_, _>>()?;
     let mut transaction = Transaction {
         gid: gid.clone(),
         decider: match record.decider {
@@ -172,7 +192,7 @@ pub(crate) fn decode(gid: &Gid, document: &[u8]) -> Result<Transaction, DecodeEr
         parent: record.parent,
         traceparent: record.trace,
         patience: Patience { attempts: record.patience.0, age: Duration::from_millis(record.patience.1) },
-        begun: Timestamp::from_millis(record.begun),
+        begun,
         deadline: Timestamp::from_millis(record.deadline),
         phase: match record.phase {
             PhaseRecord::Trying => Phase::Trying,
@@ -188,7 +208,24 @@ pub(crate) fn decode(gid: &Gid, document: &[u8]) -> Result<Transaction, DecodeEr
         branches: record.branches.into_iter().map(branch).collect::<Result<_, _>>()?,
     };
     transaction.resolve_order();
-    Ok(transaction)
+    Ok((transaction, History::read(history, record.left_out)))
+}
+
+fn entry(record: EntryRecord, begun: Timestamp) -> Result<Entry, DecodeError> {
+    let at = |after: i64| Timestamp::from_millis(begun.as_millis().saturating_add(after));
+    match record {
+        EntryRecord::Called(after, word, branch, number, took, outcome) => {
+            let operation = word.parse::<Operation>().map_err(|()| DecodeError::Entry(word))?;
+            let took = Duration::from_millis(took);
+            let attempt = Attempt { branch, operation, number, took, outcome };
+            Ok(Entry { at: at(after), what: What::Called(attempt) })
+        }
+        EntryRecord::Operated(after, word, reason) => {
+            let act =
+                Act::ALL.into_iter().find(|act| act.as_str() == word).ok_or(DecodeError::Entry(word))?;
+            Ok(Entry { at: at(after), what: What::Operated(act, reason) })
+        }
+    }
 }
 
 fn branch(record: BranchRecord) -> Result<Branch, DecodeError> {
@@ -238,6 +275,7 @@ fn progress(record: ProgressRecord) -> Progress {
         attempts: u32::try_from(record.attempts).unwrap_or(u32::MAX),
         attention: record.attention,
         seen: record.seen,
+        acknowledged: record.acknowledged,
     }
 }
 

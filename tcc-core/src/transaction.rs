@@ -144,6 +144,7 @@ impl Transaction {
                 self.defer(branch.as_ref(), operation, until, now)
             }
             (Trying | Confirming | Cancelling, Event::Retry) => Ok(self.retry(now)),
+            (Trying | Confirming | Cancelling, Event::Acknowledge { .. }) => Ok(self.acknowledge()),
             // After the end every branch has ended, and forcing one says again what is so.
             (Confirming | Cancelling | Confirmed | Cancelled | Abandoned, Event::Force { branch, reason }) => {
                 self.force(&branch, reason, now)
@@ -155,7 +156,7 @@ impl Transaction {
             | (Trying | Confirming | Confirmed | Cancelling | Cancelled | Abandoned, Event::Expire)
             // Answers to questions that are not open any more: a late try, a repeated confirm.
             | (Trying | Confirming | Confirmed | Cancelling | Cancelled | Abandoned, Event::Reply { .. })
-            | (Confirmed | Cancelled | Abandoned, Event::Deferred { .. } | Event::Retry) => Ok(Effect::Unchanged),
+            | (Confirmed | Cancelled | Abandoned, Event::Deferred { .. } | Event::Retry | Event::Acknowledge { .. }) => Ok(Effect::Unchanged),
 
             (Cancelling | Cancelled, Event::Confirm { .. })
             | (Confirming | Confirmed | Abandoned, Event::Cancel { .. })
@@ -360,6 +361,18 @@ impl Transaction {
         for due in awaited.filter_map(|progress| progress.due.as_mut()) {
             *due = (*due).min(now);
             effect = Effect::Changed;
+        }
+        effect
+    }
+
+    /// Nothing is called otherwise for it; only what calls for a human does so no more.
+    fn acknowledge(&mut self) -> Effect {
+        let mut effect = Effect::Unchanged;
+        for progress in self.branches.iter_mut().map(|b| &mut b.progress).chain([&mut self.asking]) {
+            if progress.calls_a_human() {
+                progress.acknowledged = true;
+                effect = Effect::Changed;
+            }
         }
         effect
     }

@@ -450,7 +450,7 @@ fn purged(gid: &Gid, phase: Phase, event: &Event) -> Result<Known, Error> {
         Event::Confirm { .. } => phase.decision() == Some(tcc_core::Decision::Confirm),
         Event::Cancel { .. } => phase.decision() == Some(tcc_core::Decision::Cancel),
         // Its branches are forgotten, and each of them has ended.
-        Event::Force { .. } | Event::Retry => true,
+        Event::Force { .. } | Event::Retry | Event::Acknowledge { .. } => true,
         Event::Register(_) | Event::Reply { .. } | Event::Deferred { .. } | Event::Expire => false,
     };
     if repeats {

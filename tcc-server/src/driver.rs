@@ -10,7 +10,8 @@ use futures_util::stream::FuturesUnordered;
 use tcc_core::answer::{Answer, Reply};
 use tcc_core::store::{BoxFuture, Parked, Refusal, SaveError, load};
 use tcc_core::{
-    Applied, BranchId, Call, Change, Event, Found, Gid, Operation, Plan, Random, Stored, Timestamp, answer,
+    Applied, Attempt, BranchId, Call, Change, Event, Found, Gid, Operation, Plan, Random, Stored, Timestamp,
+    answer, outcome,
 };
 
 use crate::coordinator::{Coordinator, chain};
@@ -56,7 +57,7 @@ struct Driver {
     gid: Gid,
     mailbox: Mailbox,
     /// What was learned since the last save. Replies are facts: where another writer was first they are applied anew.
-    facts: Vec<Event>,
+    facts: Vec<Fact>,
     /// How many of the facts the transaction at hand has in it.
     applied: usize,
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
@@ -81,9 +82,41 @@ impl Drop for Claimed {
     }
 }
 
+/// What was learned, and of a call also when it was made and how long it took.
+struct Fact {
+    event: Event,
+    call: Option<Made>,
+}
+
+#[derive(Clone, Copy)]
+struct Made {
+    at: Timestamp,
+    took: Duration,
+    attempt: u32,
+}
+
+impl From<Event> for Fact {
+    fn from(event: Event) -> Self {
+        Self { event, call: None }
+    }
+}
+
+impl Fact {
+    /// Takes down a call in the transaction's history.
+    fn record(&self, stored: &mut Stored) {
+        let (Some(made), Event::Reply { branch, operation, reply, .. }) = (self.call, &self.event) else {
+            return;
+        };
+        let branches = stored.transaction().branches();
+        let branch = branch.as_ref().and_then(|id| branches.iter().position(|b| b.definition().id == *id));
+        let (operation, number, took) = (*operation, made.attempt, made.took);
+        stored.called(made.at, Attempt { branch, operation, number, took, outcome: outcome(reply) });
+    }
+}
+
 /// What became of a call.
 enum Called {
-    Fact(Event),
+    Fact(Fact),
     /// It was not made, for this destination has no place for it.
     NoPlace(Option<BranchId>, Operation, String),
 }
@@ -129,7 +162,7 @@ impl Driver {
             let next = match stored.plan(now) {
                 Plan::Finished => return Ok(()),
                 Plan::Expire => {
-                    stored = self.learn(stored, Event::Expire).await?;
+                    stored = self.learn(stored, Event::Expire.into()).await?;
                     continue;
                 }
                 Plan::Work { calls, next } => {
@@ -150,17 +183,17 @@ impl Driver {
                 // Facts first; and one order for all, so that a simulated run can be repeated.
                 biased;
                 Some(called) = self.calls.next() => {
-                    let event = match called {
-                        Called::Fact(event) => event,
+                    let fact = match called {
+                        Called::Fact(fact) => fact,
                         Called::NoPlace(branch, operation, destination) => {
                             self.no_place.insert((branch.clone(), operation), destination);
-                            Event::Deferred { branch, operation, until: self.coordinator.now() }
+                            Event::Deferred { branch, operation, until: self.coordinator.now() }.into()
                         }
                     };
-                    if let Event::Reply { branch, .. } | Event::Deferred { branch, .. } = &event {
+                    if let Event::Reply { branch, .. } | Event::Deferred { branch, .. } = &fact.event {
                         self.in_flight.remove(branch);
                     }
-                    stored = self.learn(stored, event).await?;
+                    stored = self.learn(stored, fact).await?;
                 }
                 Some(newer) = self.mailbox.recv() => {
                     if newer.version() > stored.version() {
@@ -191,29 +224,33 @@ impl Driver {
                 Ok(place) => place,
                 Err(NoPlace { shut: true }) if call.gives_up => {
                     let until = coordinator.now() + limits::PUT_OFF.mul_f64(0.5 + fastrand::f64());
-                    return Called::Fact(Event::Deferred { branch, operation, until });
+                    return Called::Fact(Event::Deferred { branch, operation, until }.into());
                 }
                 Err(NoPlace { .. }) => return Called::NoPlace(branch, operation, destination),
             };
             let too_late =
                 matches!(operation, Operation::Try | Operation::Check) && decided.load(Ordering::Relaxed);
             if too_late || !coordinator.acts() {
-                return Called::Fact(Event::Deferred { branch, operation, until: coordinator.now() });
+                let until = coordinator.now();
+                return Called::Fact(Event::Deferred { branch, operation, until }.into());
             }
             let timeout = call.timeout.unwrap_or(coordinator.settings.call_timeout);
             let (gid, attempt) = (call.gid.clone(), call.attempt);
             let outgoing = Outgoing { call, timeout, settled: coordinator.settled() };
+            let at = coordinator.now();
             let seen = coordinator.transports.call(outgoing).await;
             place.leave(took(&seen));
+            let took = coordinator.now().since(at);
             let reply = answer::judge(operation, shape, seen);
             let id = branch.as_ref().map(BranchId::as_str);
             tracing::debug!(%gid, branch = id, %operation, attempt, reply = %word(&reply), "called");
-            Called::Fact(Event::Reply { branch, operation, reply, random: Random(fastrand::u32(..)) })
+            let event = Event::Reply { branch, operation, reply, random: Random(fastrand::u32(..)) };
+            Called::Fact(Fact { event, call: Some(Made { at, took, attempt }) })
         }));
     }
 
     /// Takes in a fact.
-    async fn learn(&mut self, stored: Stored, fact: Event) -> Result<Stored, Stopped> {
+    async fn learn(&mut self, stored: Stored, fact: Fact) -> Result<Stored, Stopped> {
         self.facts.push(fact);
         self.settle(stored).await
     }
@@ -223,7 +260,8 @@ impl Driver {
     async fn settle(&mut self, mut stored: Stored) -> Result<Stored, Stopped> {
         let mut conflicts = 0;
         while let Some(fact) = self.facts.get(self.applied) {
-            match stored.apply(fact.clone(), self.coordinator.now()) {
+            fact.record(&mut stored);
+            match stored.apply(fact.event.clone(), self.coordinator.now()) {
                 Applied::Kept(kept) => {
                     stored = kept;
                     self.applied += 1;

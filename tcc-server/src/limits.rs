@@ -77,6 +77,8 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an answer may wait for its caller to read on.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Documents that are read for one page of a list by destination, which no index knows of.
+pub const LIST_LOOKED_AT: usize = 1000;
 /// Transactions on a page of a list that does not say how many.
 pub const LIST_PAGE: usize = 50;
 /// The most transactions on one page of a list: each is read whole, and may be half a megabyte.

@@ -9,13 +9,15 @@ use serde_json::value::RawValue;
 use super::VERSION;
 use crate::branch::{Branch, End, Progress, Tried};
 use crate::definition::{Decider, Definition};
+use crate::history::{Entry, History, What};
 use crate::retry::{Retry, Then};
 use crate::transaction::Transaction;
 use crate::{Phase, Timestamp};
 
-/// Writes a transaction down. Its gid is the row's key and does not stand in the document.
-pub(crate) fn encode(transaction: &Transaction) -> Vec<u8> {
-    let mut json = Json(Vec::with_capacity(256 + transaction.branches.iter().map(about).sum::<usize>()));
+/// Writes a transaction down, and what happened to it. Its gid is the row's key and does not stand in the document.
+pub(crate) fn encode(transaction: &Transaction, history: &History) -> Vec<u8> {
+    let about = transaction.branches.iter().map(about).sum::<usize>() + 32 * history.entries().len();
+    let mut json = Json(Vec::with_capacity(256 + about));
     json.raw(r#"{"v":"#).value(&VERSION);
     json.raw(match transaction.decider {
         Decider::Initiator => r#","decider":"initiator""#,
@@ -53,7 +55,14 @@ pub(crate) fn encode(transaction: &Transaction) -> Vec<u8> {
     json.progress(r#","asking":"#, &transaction.asking);
     json.raw(r#","branches":["#);
     json.list(&transaction.branches, Json::branch);
-    json.raw("]}");
+    json.raw("]");
+    if !history.entries().is_empty() {
+        json.raw(r#","history":["#);
+        json.list(history.entries(), |json, entry| json.entry(entry, transaction.begun));
+        json.raw("]");
+    }
+    json.number(r#","left_out":"#, Some(history.left_out()).filter(|left_out| *left_out > 0));
+    json.raw("}");
     json.0
 }
 
@@ -171,9 +180,32 @@ impl Json {
         self.raw("]}");
     }
 
+    fn entry(&mut self, entry: &Entry, begun: Timestamp) {
+        let after = entry.at.as_millis().saturating_sub(begun.as_millis());
+        self.raw("[").value(&after).raw(",\"");
+        match &entry.what {
+            What::Called(attempt) => {
+                self.raw(attempt.operation.as_str()).raw("\",").value(&attempt.branch).raw(",");
+                self.value(&attempt.number).raw(",").value(&millis(attempt.took));
+                self.optional(attempt.outcome.as_deref());
+            }
+            What::Operated(act, reason) => {
+                self.raw(act.as_str()).raw("\"").optional(reason.as_deref());
+            }
+        }
+        self.raw("]");
+    }
+
+    fn optional(&mut self, text: Option<&str>) {
+        match text {
+            None => self.raw(",null"),
+            Some(text) => self.raw(",").text(text),
+        };
+    }
+
     /// Without what has not begun, and nothing at all where nothing has.
     fn progress(&mut self, name: &str, progress: &Progress) {
-        let Progress { due, attempts, attention, seen } = progress;
+        let Progress { due, attempts, attention, seen, acknowledged } = progress;
         if due.is_none() && *attempts == 0 && attention.is_none() && seen.is_none() {
             return;
         }
@@ -185,6 +217,9 @@ impl Json {
             if let Some(text) = text {
                 self.raw(name).text(text);
             }
+        }
+        if *acknowledged {
+            self.raw(r#","acknowledged":true"#);
         }
         // The comma in front of the first member is where the brace belongs.
         self.0[first] = b'{';
@@ -202,10 +237,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::Timestamp;
     use crate::branch::Patience;
     use crate::definition::{Check, Definition};
+    use crate::history::{Act, Attempt};
     use crate::record::decode;
+    use crate::{Operation, Timestamp};
 
     fn branch(id: &str) -> Branch {
         let endpoint = |operation: &str| format!("http://a/{operation}").parse().ok();
@@ -264,6 +300,7 @@ mod tests {
             attempts: u32::MAX,
             attention: Some("look".to_owned()),
             seen: Some("status 503".to_owned()),
+            acknowledged: true,
         };
         let mut third = branch("c");
         let definition = Arc::make_mut(&mut third.definition);
@@ -277,12 +314,30 @@ mod tests {
         transaction
     }
 
+    fn history() -> History {
+        let attempt = |branch, outcome: Option<&str>| {
+            let outcome = outcome.map(str::to_owned);
+            let took = Duration::from_millis(3);
+            What::Called(Attempt { branch, operation: Operation::Confirm, number: 2, took, outcome })
+        };
+        let acted = |act, reason: Option<&str>| What::Operated(act, reason.map(str::to_owned));
+        let what = [
+            attempt(Some(1), None),
+            attempt(None, Some("refused: \"no\"")),
+            acted(Act::Retried, None),
+            acted(Act::Acknowledged, Some("ticket 4711")),
+        ];
+        let entries = what.into_iter().map(|what| Entry { at: Timestamp::from_millis(7), what });
+        History::read(entries.collect(), 9)
+    }
+
     /// Documents outlive the program: what was written once is read for ever, and written the same.
     #[test]
     fn everything_that_can_be_written_is_read_again_and_written_the_same() {
         let (golden, full) = (include_str!("golden.json").trim_end(), full());
-        assert_eq!(String::from_utf8(encode(&full)).unwrap(), golden);
-        let read = decode(&full.gid, golden.as_bytes()).unwrap();
-        assert_eq!(String::from_utf8(encode(&read)).unwrap(), golden);
+        assert_eq!(String::from_utf8(encode(&full, &history())).unwrap(), golden);
+        let (read, happened) = decode(&full.gid, golden.as_bytes()).unwrap();
+        assert_eq!(happened, history());
+        assert_eq!(String::from_utf8(encode(&read, &happened)).unwrap(), golden);
     }
 }

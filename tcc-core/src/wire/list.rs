@@ -10,6 +10,7 @@ use crate::{Decision, Gid, Phase, Timestamp, record};
 
 /// One page of a list of transactions.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TransactionList {
     /// The transactions, in the order they were begun. There may be few or none of them and yet more to come.
     pub transactions: Vec<TransactionSummary>,
@@ -20,6 +21,7 @@ pub struct TransactionList {
 
 /// A transaction in a list.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TransactionSummary {
     /// Its id.
     pub gid: Gid,
@@ -37,6 +39,7 @@ pub struct TransactionSummary {
     pub age_ms: u64,
     /// How many of its branches stand where.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, usize>))]
     pub branches: BTreeMap<BranchState, usize>,
     /// Whether what is stored of it cannot be read: then only this much is known.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
@@ -48,7 +51,7 @@ impl TransactionSummary {
     /// go, and takes no other with it (C9).
     #[must_use]
     pub fn of(row: &Row, now: Timestamp) -> Self {
-        let view = record::decode(&row.gid, &row.document).map(|read| TransactionView::of(&read, now));
+        let view = record::decode(&row.gid, &row.document).map(|(read, _)| TransactionView::of(&read, now));
         let (unreadable, attention, branches) = match view {
             Ok(view) => (false, view.attention, view.branches),
             Err(_) => (true, row.attention.then(|| "its document cannot be read".to_owned()), Vec::new()),

@@ -8,20 +8,25 @@
 //! | `POST /v1/transactions/{gid}/cancel` | [`CancelRequest`] | [`TransactionView`] |
 //! | `POST /v1/transactions/{gid}/retry` | [`RetryNowRequest`] | [`TransactionView`] |
 //! | `POST /v1/transactions/{gid}/branches/{id}/force` | [`ForceRequest`] | [`TransactionView`] |
+//! | `POST /v1/transactions/{gid}/acknowledge` | [`AcknowledgeRequest`] | [`TransactionView`] |
 //! | `GET /v1/transactions/{gid}` | | [`TransactionView`] |
+//! | `GET /v1/transactions/{gid}/events` | | [`TransactionEvents`] |
 //! | `GET /v1/transactions` | | [`TransactionList`] |
 //!
 //! Every error is a [`Problem`].
 
+mod by_hand;
+mod events;
 mod list;
 mod problem;
 mod request;
 mod view;
 
+pub use by_hand::{AcknowledgeRequest, ForceRequest, RetryNowRequest};
+pub use events::{EventKind, EventView, TransactionEvents};
 pub use list::{TransactionList, TransactionSummary};
 pub use problem::{Problem, ProblemCode};
 pub use request::{
-    BeginRequest, BranchRequest, CancelRequest, ConfirmRequest, ForceRequest, RegisterRequest,
-    RetryNowRequest, RetryRequest,
+    BeginRequest, BranchRequest, CancelRequest, ConfirmRequest, RegisterRequest, RetryRequest,
 };
 pub use view::{BranchState, BranchView, TransactionView};

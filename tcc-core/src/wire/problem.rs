@@ -6,6 +6,7 @@ use crate::{Decision, Gid, Phase};
 
 /// An error answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// `urn:tcc:problem:` and the code.
     #[serde(rename = "type")]

@@ -17,42 +17,60 @@ use crate::{BranchId, Endpoint, Gid, answer, limits};
 
 /// Begins a transaction.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(example = json!({
+    "gid": "order/1042",
+    "timeout_ms": 20000,
+    "branches": [
+        { "id": "stock", "at": "http://inventory:8081/tcc/stock", "payload": { "item": "tea", "quantity": 2 } },
+        { "id": "money", "at": "http://payment:8082/tcc/account", "payload": { "account": "alice", "amount": 1250 } }
+    ]
+})))]
 #[serde(deny_unknown_fields)]
 pub struct BeginRequest {
     /// Its id; made for the caller if absent, but then a repeat of this request begins another transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_:/-]{1,128}$", example = "order/1042"))]
     pub gid: Option<String>,
     /// `coordinator` (the default) or `initiator`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^(coordinator|initiator)$"))]
     pub decider: Option<String>,
     /// How long it may stay undecided; 60,000 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 31_622_400_000_u64))]
     pub timeout_ms: Option<u64>,
     /// Where the initiator is asked whether its local transaction committed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
     /// How long after begin it is asked first; 10,000 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 31_622_400_000_u64))]
     pub check_after_ms: Option<u64>,
     /// The transaction this one is a part of.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_:/-]{1,128}$"))]
     pub parent: Option<String>,
     /// Its branches, so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100))]
     pub branches: Vec<BranchRequest>,
 }
 
 /// One branch.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct BranchRequest {
     /// Its id, unique in the transaction.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_:/-]{1,64}$", example = "stock"))]
     pub id: String,
     /// The branches before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
     /// Stands for `at/confirm` and `at/cancel` and, when the coordinator decides, `at/try`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = "http://inventory:8081/tcc/stock"))]
     pub at: Option<String>,
     /// What the coordinator calls to try it.
     #[serde(rename = "try", skip_serializing_if = "Option::is_none")]
@@ -65,6 +83,7 @@ pub struct BranchRequest {
     pub cancel: Option<String>,
     /// The body of each call.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
     pub payload: Option<Arc<RawValue>>,
     /// Headers sent along; stored and never returned.
     #[serde(default, deserialize_with = "unrepeated", skip_serializing_if = "BTreeMap::is_empty")]
@@ -74,17 +93,21 @@ pub struct BranchRequest {
     pub retry: Option<RetryRequest>,
     /// How long the first forward call is held back.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 31_622_400_000_u64))]
     pub delay_ms: Option<u64>,
     /// How long a reservation made by its try holds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 31_622_400_000_u64))]
     pub reserves_ms: Option<u64>,
     /// How long one call may take; 10,000 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 60_000))]
     pub timeout_ms: Option<u64>,
 }
 
 /// When a call is repeated: either `first_ms` and `longest_ms`, or `intervals_ms`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RetryRequest {
     /// The bound of the first, random wait; 500 if absent. It doubles from wait to wait.
@@ -95,6 +118,7 @@ pub struct RetryRequest {
     pub longest_ms: Option<u64>,
     /// The waits, one after the other.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 64))]
     pub intervals_ms: Option<Vec<u64>>,
     /// Whether the branch is given up after the last interval; otherwise that is repeated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -103,40 +127,36 @@ pub struct RetryRequest {
 
 /// Registers branches.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(example = json!({
+    "branches": [{ "id": "coupon", "at": "http://coupons:8083/tcc/coupon", "payload": { "code": "TEA20" } }]
+})))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     /// They; those registered already with the same content are left as they are.
+    #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 100))]
     pub branches: Vec<BranchRequest>,
 }
 
 /// Says confirm.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmRequest {
     /// The branches that were registered without a `try`, every one of which the initiator saw tried.
+    #[cfg_attr(feature = "openapi", schema(max_items = 100, example = json!(["stock", "money"])))]
     pub tried: Vec<String>,
 }
 
 /// Says cancel.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CancelRequest {
     /// Why, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(example = "the customer left"))]
     pub reason: Option<String>,
-}
-
-/// Has what is due later called now.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RetryNowRequest {}
-
-/// Ends a branch that cannot be ended otherwise.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ForceRequest {
-    /// Why, for people; kept for ever.
-    pub reason: String,
 }
 
 impl BeginRequest {
@@ -252,22 +272,6 @@ impl CancelRequest {
     #[must_use]
     pub fn parse(self) -> String {
         self.reason.as_deref().map_or_else(|| "cancelled by the initiator".to_owned(), answer::cut)
-    }
-}
-
-impl ForceRequest {
-    /// The reason, made fit to be stored. None of it is cut off, for it is all that will tell why.
-    ///
-    /// # Errors
-    /// When it says nothing, or is too long.
-    pub fn parse(self) -> Result<String, Invalid> {
-        if self.reason.trim().is_empty() {
-            return Err(Invalid::new("/reason", "is empty"));
-        }
-        if self.reason.len() > limits::REASON {
-            return Err(Invalid::new("/reason", format!("is longer than {} bytes", limits::REASON)));
-        }
-        Ok(answer::cut(&self.reason))
     }
 }
 

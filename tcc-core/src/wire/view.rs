@@ -11,6 +11,7 @@ use crate::{BranchId, Decider, Decision, Gid, Phase, Timestamp, Transaction};
 
 /// A transaction, as the store holds it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TransactionView {
     /// Its id.
     pub gid: Gid,
@@ -25,6 +26,9 @@ pub struct TransactionView {
     /// Why a human should look at it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub attention: Option<String>,
+    /// What called for one, and was acknowledged.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub acknowledged: Option<String>,
     /// Who decides.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub decider: Option<String>,
@@ -50,6 +54,7 @@ pub struct TransactionView {
 
 /// A branch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BranchView {
     /// Its id.
     pub id: BranchId,
@@ -69,11 +74,13 @@ pub struct BranchView {
     pub reason: Option<String>,
     /// What its try answered.
     #[serde(skip_serializing_if = "Option::is_none", default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
     pub reply: Option<Arc<RawValue>>,
 }
 
 /// Where a branch stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum BranchState {
     /// Durable, and not known to be tried.
@@ -116,6 +123,7 @@ impl TransactionView {
             decision: phase.decision(),
             reason: transaction.decided().and_then(|decided| decided.reason.clone()),
             attention: transaction.attention().map(cut),
+            acknowledged: transaction.acknowledged().map(cut),
             decider: Some(
                 match transaction.decider() {
                     Decider::Initiator => "initiator",
@@ -145,6 +153,7 @@ impl TransactionView {
             decision: phase.decision(),
             reason: None,
             attention: None,
+            acknowledged: None,
             decider: None,
             parent: None,
             begun: None,

@@ -59,7 +59,7 @@ pub(crate) fn describe(transaction: &Transaction) -> String {
             write!(line, ",{} failed", progress.attempts).unwrap();
         }
         if progress.attention.is_some() {
-            line.push_str(",attention");
+            line.push_str(if progress.acknowledged { ",acknowledged" } else { ",attention" });
         }
     }
     if let Some(due) = transaction.asking().due {

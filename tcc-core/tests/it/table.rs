@@ -51,6 +51,11 @@ fn cases() -> Vec<(&'static str, Transaction, Timestamp)> {
         ("Trying, with a check", check.clone(), T0),
         ("Trying, with a check, at the deadline", check, T0 + Duration::from_secs(60)),
         after("Confirming", initiator(), vec![confirm()]),
+        after(
+            "Confirming, a calls for a human",
+            initiator(),
+            vec![confirm(), reply("a", Operation::Confirm, support::unknown(Outlook::Attention))],
+        ),
         after("Confirming, all but m are done", ladder(), [tried(), end(Operation::Confirm)].concat()),
         after(
             "Confirmed",
@@ -121,6 +126,7 @@ fn events() -> Vec<(String, Event)> {
         ));
     }
     events.push(("retry".into(), Event::Retry));
+    events.push(("acknowledge".into(), Event::Acknowledge { reason: "seen".into() }));
     events.push(("expire".into(), Event::Expire));
     events
 }

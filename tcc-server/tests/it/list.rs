@@ -58,6 +58,10 @@ async fn each_filter_of_a_list_holds_and_they_combine() {
         ("?prefix=late%2F".into(), &["late/1", "late/2", "late/3"]),
         ("?prefix=".into(), &["early/1", "late/1", "late/2", "late/3"]),
         ("?prefix=late&phase=Confirmed".into(), &["late/1"]),
+        ("?destination=t:stock".into(), &["early/1", "late/1"]),
+        ("?destination=t:lost&attention=true".into(), &["late/2"]),
+        ("?destination=t:stock&prefix=late".into(), &["late/1"]),
+        ("?destination=t:nobody".into(), &[]),
         (format!("?created_from={}", begun[0]), &["early/1", "late/1", "late/2", "late/3"]),
         (format!("?created_from={}", begun[3] + 1), &[]),
         (format!("?created_before={}", begun[0]), &[]),
@@ -115,6 +119,34 @@ async fn pages_of_a_list_are_complete_and_without_repeats() {
     assert_eq!(all, expected);
 }
 
+/// No index knows of destinations, so that a page may have looked at much and found little.
+#[tokio::test]
+async fn a_list_by_destination_is_complete_however_much_lies_between() {
+    let bench = Bench::new(&participants());
+    let mut api = Api::of(&bench);
+    let calls = |i: usize| i % 500 < 3;
+    let expected: Vec<String> =
+        (0..limits::LIST_LOOKED_AT + 10).filter(|i| calls(*i)).map(|i| format!("p/{i}")).collect();
+    for i in 0..limits::LIST_LOOKED_AT + 10 {
+        let branches = if calls(i) { r#"{"id":"a","at":"t:a"}"# } else { "" };
+        let begin = format!(r#"{{"gid":"p/{i}","decider":"initiator","branches":[{branches}]}}"#);
+        bench.begin(&begin).await.unwrap();
+    }
+    for (limit, pages) in [(1, 10), (2, 6), (200, 2)] {
+        let (mut all, mut asked, mut page) = (Vec::new(), 0, String::new());
+        loop {
+            let (status, list) = api.ask("GET", &format!("?destination=t:a&limit={limit}{page}"), None).await;
+            assert!(status.is_success() && gids(&list).len() <= limit, "{list}");
+            all.extend(gids(&list).into_iter().map(str::to_owned));
+            asked += 1;
+            let Some(next) = list["next"].as_str() else { break };
+            page = format!("&page={next}");
+        }
+        assert_eq!(all, expected);
+        assert!(asked <= pages, "{asked} pages of {limit}");
+    }
+}
+
 #[tokio::test]
 async fn a_request_for_a_list_that_is_wrong_is_told_where() {
     let bench = Bench::new(&participants());
@@ -133,6 +165,8 @@ async fn a_request_for_a_list_that_is_wrong_is_told_where() {
         ("?attention=yes".into(), 422, "?attention"),
         ("?prefix=%25".into(), 422, "?prefix"),
         (format!("?prefix={}", "p".repeat(129)), 422, "?prefix"),
+        ("?destination=".into(), 422, "?destination"),
+        (format!("?destination=t:stock&page={token}"), 422, "?page"),
         ("?created_from=today".into(), 422, "?created_from"),
         ("?created_before=1e3".into(), 422, "?created_before"),
         ("?limit=0".into(), 422, "?limit"),

@@ -8,8 +8,12 @@ mod asking;
 mod by_hand;
 mod coordinator;
 #[cfg(feature = "http")]
+mod events;
+#[cfg(feature = "http")]
 mod list;
 mod local;
+#[cfg(feature = "http")]
+mod openapi;
 mod parked;
 mod scripted;
 #[cfg(feature = "sqlite")]

@@ -1,5 +1,7 @@
 //! What an operator asks a coordinator for, also after it was killed.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::coordinator::Coordinator;
@@ -38,6 +40,36 @@ async fn a_list_goes_on_where_it_was_after_a_restart() {
     let cancelled = list(&coordinator, "?phase=Cancelled").await;
     assert_eq!(gids(&cancelled), ["list/5"]);
     assert_eq!(cancelled["transactions"][0]["decision"], json!("cancel"));
+}
+
+/// What happened is stored with the transaction: whoever asks after a crash is told, too.
+#[tokio::test]
+async fn the_events_of_a_transaction_outlive_the_coordinator() {
+    let mut coordinator = Coordinator::alone(&[]).await;
+    let begin =
+        json!({"gid": "e", "branches": [{"id": "mail", "confirm": "http://127.0.0.1:1/mail?key=secret"}]});
+    assert_eq!(coordinator.ask("POST", "", Some(begin)).await.0, 201);
+    let called = |told: &Value| {
+        let events = told["events"].as_array().expect("events");
+        events.iter().filter(|event| event["event"] == json!("called")).cloned().collect::<Vec<_>>()
+    };
+    let first = loop {
+        let (_, told) = coordinator.ask("GET", "/e/events", None).await;
+        if let Some(first) = called(&told).into_iter().next() {
+            break first;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let said = [&first["branch"], &first["operation"], &first["endpoint"], &first["outcome"]];
+    assert_eq!(
+        said,
+        [&json!("mail"), &json!("confirm"), &json!("http://127.0.0.1:1/mail"), &json!("connect")]
+    );
+    coordinator.kill().await;
+    coordinator.start().await;
+    let (_, told) = coordinator.ask("GET", "/e/events", None).await;
+    assert_eq!(called(&told)[0], first);
+    assert!(told["why"].as_str().expect("a sentence").contains("mail: its confirm was called"), "{told}");
 }
 
 /// What was done by hand is logged with its reason, and is so after a restart.
