@@ -139,8 +139,8 @@ pub use database::sqlite::{OpenError, SqliteDatabase, SqliteTx};
 pub use database::{BadRow, Commit, Database, Row, Trouble};
 #[cfg(feature = "initiator")]
 pub use initiator::{
-    Branch, BuildError, Client, ClientBuilder, Error, Failed, Failure, Outcome, Reply, RunError, Scope,
-    Standing, Stop, Submission, Transaction, Wait, new_gid,
+    Branch, BuildError, Client, ClientBuilder, Error, Failed, Failure, Listed, Outcome, Reply, RunError,
+    Scope, Standing, Stop, Submission, Transaction, Wait, new_gid,
 };
 pub use participant::{BoxError, Participant, Tried, Tx};
 pub use participants::Participants;

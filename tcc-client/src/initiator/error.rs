@@ -13,20 +13,23 @@ use crate::BoxError;
 #[non_exhaustive]
 pub enum Error {
     /// The transaction could not be begun.
-    #[error("transaction {} could not be begun", .0.gid)]
+    #[error("{} could not be begun", .0.what())]
     Begin(#[source] Box<Failed>),
     /// A branch could not be registered.
-    #[error("a branch of transaction {} could not be registered", .0.gid)]
+    #[error("a branch of {} could not be registered", .0.what())]
     Register(#[source] Box<Failed>),
     /// The confirm was not acknowledged.
-    #[error("the confirm of transaction {} was not acknowledged", .0.gid)]
+    #[error("the confirm of {} was not acknowledged", .0.what())]
     Confirm(#[source] Box<Failed>),
     /// The cancel was not acknowledged.
-    #[error("the cancel of transaction {} was not acknowledged", .0.gid)]
+    #[error("the cancel of {} was not acknowledged", .0.what())]
     Cancel(#[source] Box<Failed>),
     /// The coordinator could not be asked where the transaction stands.
-    #[error("where transaction {} stands could not be asked", .0.gid)]
+    #[error("where {} stands could not be asked", .0.what())]
     Status(#[source] Box<Failed>),
+    /// What an operator asked for was not acknowledged.
+    #[error("what was asked of {} by hand was not acknowledged", .0.what())]
+    ByHand(#[source] Box<Failed>),
 }
 
 /// How a request failed, after all its attempts.
@@ -34,8 +37,8 @@ pub enum Error {
 #[error("attempt {attempts}: {failure}")]
 #[non_exhaustive]
 pub struct Failed {
-    /// The transaction.
-    pub gid: Gid,
+    /// The transaction; `None` where many were asked for.
+    pub gid: Option<Gid>,
     /// How many attempts were made.
     pub attempts: u32,
     /// Whether it is known what came of them.
@@ -107,10 +110,10 @@ impl Error {
         self.problem()?.code.parse().ok()
     }
 
-    /// The transaction.
+    /// The transaction; `None` where many were asked for.
     #[must_use]
-    pub fn gid(&self) -> &Gid {
-        &self.failed().gid
+    pub fn gid(&self) -> Option<&Gid> {
+        self.failed().gid.as_ref()
     }
 
     /// How the request failed.
@@ -121,8 +124,15 @@ impl Error {
             | Self::Register(failed)
             | Self::Confirm(failed)
             | Self::Cancel(failed)
-            | Self::Status(failed) => failed,
+            | Self::Status(failed)
+            | Self::ByHand(failed) => failed,
         }
+    }
+}
+
+impl Failed {
+    fn what(&self) -> String {
+        self.gid.as_ref().map_or_else(|| "many transactions".to_owned(), |gid| format!("transaction {gid}"))
     }
 }
 

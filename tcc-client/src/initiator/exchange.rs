@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tcc_core::Gid;
 use tcc_core::wire::{Problem, TransactionView};
 use tokio::time::Instant;
@@ -27,6 +28,7 @@ pub(super) enum Wish {
     Confirm,
     Cancel,
     Status,
+    ByHand,
 }
 
 impl Wish {
@@ -38,6 +40,7 @@ impl Wish {
             Self::Confirm => Error::Confirm(failed),
             Self::Cancel => Error::Cancel(failed),
             Self::Status => Error::Status(failed),
+            Self::ByHand => Error::ByHand(failed),
         }
     }
 
@@ -45,7 +48,7 @@ impl Wish {
     const fn is_decision(self) -> bool {
         match self {
             Self::Confirm | Self::Cancel => true,
-            Self::Begin | Self::Register | Self::Status => false,
+            Self::Begin | Self::Register | Self::Status | Self::ByHand => false,
         }
     }
 }
@@ -54,7 +57,8 @@ impl Wish {
 pub(super) struct Ask<'a> {
     wish: Wish,
     method: Method,
-    gid: &'a Gid,
+    /// The transaction; `None` where many are asked for.
+    gid: Option<&'a Gid>,
     path: String,
     query: String,
     body: Option<Vec<u8>>,
@@ -74,11 +78,15 @@ pub(super) struct Answered {
 impl<'a> Ask<'a> {
     /// A request at a path below the transaction's.
     pub(super) fn new(wish: Wish, method: Method, gid: &'a Gid, below: &str) -> Self {
-        // One segment of the path: of what may stand in a gid these two would be read as something else.
-        let segment = gid.as_str().replace('/', "%2F").replace(':', "%3A");
-        let path = format!("/{segment}{below}");
+        let path = format!("/{}{below}", segment(gid.as_str()));
         let (query, listen) = (String::new(), Duration::ZERO);
-        Self { wish, method, gid, path, query, body: None, trace: None, listen, by: None }
+        Self { wish, method, gid: Some(gid), path, query, body: None, trace: None, listen, by: None }
+    }
+
+    /// A question about many transactions.
+    pub(super) fn of_many(query: String) -> Self {
+        let (wish, method, path, listen) = (Wish::Status, Method::GET, String::new(), Duration::ZERO);
+        Self { wish, method, gid: None, path, query, body: None, trace: None, listen, by: None }
     }
 
     /// To where transactions are begun.
@@ -115,16 +123,34 @@ impl<'a> Ask<'a> {
     }
 }
 
+/// An id as one segment of a path: of what may stand in it these two would be read as something else.
+pub(super) fn segment(id: &str) -> String {
+    id.replace('/', "%2F").replace(':', "%3A")
+}
+
 impl Failed {
     /// A request that was not sent at all.
     pub(super) fn unsent(gid: &Gid, failure: Failure) -> Self {
-        Self { gid: gid.clone(), attempts: 0, outcome: failure.outcome(), failure }
+        Self { gid: Some(gid.clone()), attempts: 0, outcome: failure.outcome(), failure }
     }
 }
 
 impl Client {
-    /// Sends a request and repeats it while that may help.
+    /// Sends a request about one transaction, to be answered with how it stands, and repeats it while that may help.
     pub(super) async fn exchange(&self, ask: Ask<'_>) -> Result<Answered, Error> {
+        let (view, sent) = self.exchange_for(ask, judge).await?;
+        Ok(Answered { view, sent })
+    }
+
+    /// The same for another answer. It comes with the moment the request was sent.
+    pub(super) async fn exchange_for<T>(
+        &self,
+        ask: Ask<'_>,
+        judge: impl Fn(&Ask<'_>, T) -> Result<T, Failure>,
+    ) -> Result<(T, Instant), Error>
+    where
+        T: DeserializeOwned,
+    {
         let end = limits::later(self.shared.repeat_for);
         let end = ask.by.map_or(end, |by| by.min(end));
         let mut attempts = 0;
@@ -132,20 +158,26 @@ impl Client {
         let mut unclear = false;
         let attempt = || {
             attempts += 1;
-            self.attempt(&ask, end)
+            self.attempt(&ask, &judge, end)
         };
         let failed = |failure: Failure| {
-            tracing::debug!(gid = ask.gid.as_str(), wish = ?ask.wish, %failure, "asking the coordinator again");
+            let gid = ask.gid.map(Gid::as_str);
+            tracing::debug!(gid, wish = ?ask.wish, %failure, "asking the coordinator again");
             unclear |= failure.outcome() == Outcome::Unknown;
         };
         let last = end.checked_sub(limits::LEAST).unwrap_or(end);
         retrying(self.shared.waits, last, attempt, failed).await.map_err(|failure| {
             let outcome = if unclear && !failure.settles() { Outcome::Unknown } else { failure.outcome() };
-            ask.wish.failed(Failed { gid: ask.gid.clone(), attempts, outcome, failure })
+            ask.wish.failed(Failed { gid: ask.gid.cloned(), attempts, outcome, failure })
         })
     }
 
-    async fn attempt(&self, ask: &Ask<'_>, end: Instant) -> Result<Answered, Attempt<Failure>> {
+    async fn attempt<T: DeserializeOwned>(
+        &self,
+        ask: &Ask<'_>,
+        judge: &impl Fn(&Ask<'_>, T) -> Result<T, Failure>,
+        end: Instant,
+    ) -> Result<(T, Instant), Attempt<Failure>> {
         let sent = Instant::now();
         let left = end.saturating_duration_since(sent);
         let timeout = self.shared.request_timeout.min(left) + ask.listen;
@@ -165,7 +197,11 @@ impl Client {
         let most = if status.is_success() { limits::ANSWER } else { limits::PROBLEM };
         let body = read(&mut response, most).await.map_err(unanswered)?;
         if status.is_success() {
-            return judge(ask, body.as_deref()).map(|view| Answered { view, sent });
+            let answer = parse(body.as_deref()).and_then(|answer| judge(ask, answer));
+            return answer.map(|answer| (answer, sent)).map_err(|failure| match failure {
+                Failure::Undecided => Attempt::Passing(failure, None),
+                failure => Attempt::Final(failure),
+            });
         }
         let passing = status.is_server_error() || [408, 425, 429].contains(&status.as_u16());
         let problem = body.and_then(|body| serde_json::from_slice::<Problem>(&body).ok());
@@ -180,18 +216,24 @@ impl Client {
     }
 }
 
-/// Judges a success.
-fn judge(ask: &Ask<'_>, body: Option<&[u8]>) -> Result<TransactionView, Attempt<Failure>> {
-    let unreadable = |error| Attempt::Final(Failure::Unreadable(error));
-    let body = body.ok_or_else(|| unreadable(format!("it has over {} bytes", limits::ANSWER).into()))?;
-    let view: TransactionView = serde_json::from_slice(body).map_err(|error| unreadable(error.into()))?;
-    if view.gid != *ask.gid {
-        return Err(unreadable(format!("it is of {}", view.gid).into()));
+fn parse<T: DeserializeOwned>(body: Option<&[u8]>) -> Result<T, Failure> {
+    let body =
+        body.ok_or_else(|| Failure::Unreadable(format!("it has over {} bytes", limits::ANSWER).into()))?;
+    serde_json::from_slice(body).map_err(|error| Failure::Unreadable(error.into()))
+}
+
+/// Judges a view that came as a success.
+fn judge(ask: &Ask<'_>, view: TransactionView) -> Result<TransactionView, Failure> {
+    is_of(ask, &view.gid)?;
+    if ask.wish.is_decision() && view.phase.decision().is_none() { Err(Failure::Undecided) } else { Ok(view) }
+}
+
+/// Whether an answer is about the transaction that was asked for.
+pub(super) fn is_of(ask: &Ask<'_>, gid: &Gid) -> Result<(), Failure> {
+    match ask.gid {
+        Some(asked) if asked != gid => Err(Failure::Unreadable(format!("it is of {gid}").into())),
+        Some(_) | None => Ok(()),
     }
-    if ask.wish.is_decision() && view.phase.decision().is_none() {
-        return Err(Attempt::Passing(Failure::Undecided, None));
-    }
-    Ok(view)
 }
 
 fn unanswered(error: reqwest::Error) -> Attempt<Failure> {

@@ -4,6 +4,7 @@
 //! - [`Submission`], [`Branch`]: all branches in one call, the coordinator tries;
 //! - [`Transaction`], [`Scope`], [`Stop`]: a closure tries;
 //! - [`Standing`], [`Wait`]: where a transaction stands;
+//! - [`Listed`]: what an operator looks for;
 //! - [`Error`], [`RunError`]: what went wrong, and whether the outcome is known.
 
 mod branch;
@@ -11,6 +12,7 @@ mod client;
 mod error;
 mod exchange;
 mod limits;
+mod operator;
 mod run;
 mod scope;
 mod standing;
@@ -21,6 +23,7 @@ mod trying;
 pub use branch::Branch;
 pub use client::{Client, ClientBuilder, new_gid};
 pub use error::{BuildError, Error, Failed, Failure, Outcome};
+pub use operator::Listed;
 pub use run::Transaction;
 pub use scope::Scope;
 pub use standing::{Standing, Wait};

@@ -1,8 +1,10 @@
 //! What an operator asks a coordinator for, also after it was killed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tcc_client::wire::{EventKind, ProblemCode};
+use tcc_client::{Error, Gid, Listed, Outcome, Phase, Timestamp};
 
 use crate::coordinator::Coordinator;
 
@@ -53,7 +55,9 @@ async fn the_events_of_a_transaction_outlive_the_coordinator() {
         let events = told["events"].as_array().expect("events");
         events.iter().filter(|event| event["event"] == json!("called")).cloned().collect::<Vec<_>>()
     };
+    let bound = Instant::now() + Duration::from_secs(30);
     let first = loop {
+        assert!(Instant::now() < bound, "no call was taken down");
         let (_, told) = coordinator.ask("GET", "/e/events", None).await;
         if let Some(first) = called(&told).into_iter().next() {
             break first;
@@ -94,4 +98,58 @@ async fn a_branch_that_was_forced_is_audited_and_stays_so() {
     let (_, view) = coordinator.view("by/hand").await;
     let mail = &view["branches"][0];
     assert_eq!((&mail["state"], &mail["reason"]), (&json!("forced"), &json!("sent by post, ticket 4711")));
+}
+
+/// The same by the client, against the same coordinator.
+#[tokio::test]
+async fn an_operator_can_do_it_all_by_the_client() {
+    let coordinator = Coordinator::alone(&[]).await;
+    let client = coordinator.client();
+    let gid: Gid = "by/client".parse().unwrap();
+    let mail = json!({"gid": "by/client", "branches": [{"id": "mail:1/2", "confirm": "http://127.0.0.1:1/mail",
+        "retry": {"first_ms": 600_000, "longest_ms": 600_000}}]});
+    assert_eq!(coordinator.ask("POST", "", Some(mail)).await.0, 201);
+    let bound = Instant::now() + Duration::from_secs(30);
+    let told = loop {
+        let told = client.events(&gid).await.unwrap();
+        if told.events.iter().any(|event| event.event == EventKind::Called) {
+            break told;
+        }
+        assert!(Instant::now() < bound, "no call was taken down");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((&told.gid, told.phase), (&gid, Phase::Confirming));
+
+    let listed = Listed {
+        phase: Some(Phase::Confirming),
+        attention: Some(false),
+        prefix: Some("by/".to_owned()),
+        destination: Some("127.0.0.1:1".to_owned()),
+        created_from: Some(Timestamp::from_millis(0)),
+        limit: Some(1),
+        ..Listed::default()
+    };
+    let list = client.list(&listed).await.unwrap();
+    assert_eq!((list.transactions.len(), list.next), (1, None));
+    let elsewhere = Listed { destination: Some("nobody:1".to_owned()), ..listed.clone() };
+    assert!(client.list(&elsewhere).await.unwrap().transactions.is_empty());
+    let wrong = client.list(&Listed { page: Some("not a page".to_owned()), ..listed }).await.unwrap_err();
+    assert_eq!(
+        (wrong.code(), wrong.outcome(), wrong.gid()),
+        (Some(ProblemCode::Invalid), Outcome::Known, None)
+    );
+
+    assert_eq!(client.retry(&gid).await.unwrap().phase(), Phase::Confirming);
+    client.acknowledge(&gid, "nothing calls yet").await.unwrap();
+    let reasonless = client.acknowledge(&gid, " ").await.unwrap_err();
+    assert!(matches!(reasonless, Error::ByHand(_)) && reasonless.code() == Some(ProblemCode::Invalid));
+    let branch = "mail:1/2".parse().unwrap();
+    let ended = client.force(&gid, &branch, "sent by post").await.unwrap();
+    assert_eq!(ended.phase(), Phase::Confirmed);
+    let unknown = client.force(&gid, &"nobody".parse().unwrap(), "x").await.unwrap_err();
+    assert_eq!(unknown.code(), Some(ProblemCode::UnknownBranch));
+    let told = client.events(&gid).await.unwrap();
+    assert!(told.events.iter().any(|event| event.event == EventKind::Forced), "{told:?}");
+    let nothing = client.events(&"nowhere".parse().unwrap()).await.unwrap_err();
+    assert_eq!((nothing.code(), nothing.outcome()), (Some(ProblemCode::UnknownGid), Outcome::Unknown));
 }
