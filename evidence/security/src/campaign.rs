@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::coordinator::Coordinator;
 use crate::documented::{By, Said, read};
 use crate::exchange::{Answer, End, Heard, Request, exchange};
-use crate::hostile::{Case, Kind, ROUTES, Shown, Subject, case};
+use crate::hostile::{Case, Kind, ROUTES, Shown, Subject, case, is_open};
 use crate::participant::{Asked, Participant, Reaction, answer};
 use crate::secrets::{NOT_IN_LOGS, REPLY, found};
 
@@ -295,6 +295,7 @@ async fn attack(coordinator: &Coordinator, case: &Case, tally: &mut Tally) -> Re
     for (answer, said) in heard.answers.iter().zip(&said) {
         let word = match said {
             Said::View(_) => answer.status.to_string(),
+            Said::Events => format!("{}, events", answer.status),
             Said::List(_) => format!("{}, a list", answer.status),
             Said::Problem(code) => code.as_str().to_owned(),
             Said::Probe => "a probe".to_owned(),
@@ -328,10 +329,10 @@ fn answers(case: &Case, heard: &Heard) -> Result<Vec<Said>, String> {
         .collect::<Result<_, _>>()?;
     let probe = |said: &Said| matches!(said, Said::Probe);
     // What was smuggled in asks for a probe, and must not be heard as a request.
-    if case.kind == Kind::Smuggled && !ROUTES[case.route].1.ends_with('z') && said.iter().any(probe) {
+    if case.kind == Kind::Smuggled && !is_open(case.route) && said.iter().any(probe) {
         return Err("a request was smuggled in".to_owned());
     }
-    let protected = !ROUTES[case.route].1.ends_with('z');
+    let protected = !is_open(case.route);
     let refused = |said: &Said| matches!(said, Said::Problem(ProblemCode::Unauthorized));
     if case.shown == Shown::Wrong && protected && !said.iter().all(refused) {
         return Err(format!("without the right token it says {said:?}"));

@@ -1,7 +1,7 @@
 //! Whether an answer is one that `docs/http-api.md` speaks of.
 
 use serde_json::Value;
-use tcc_core::wire::{ProblemCode, TransactionList, TransactionView};
+use tcc_core::wire::{ProblemCode, TransactionEvents, TransactionList, TransactionView};
 
 use crate::exchange::Answer;
 use crate::secrets::{NOT_IN_ANSWERS, found};
@@ -20,6 +20,8 @@ pub enum By {
 pub enum Said {
     /// How a transaction stands.
     View(Box<TransactionView>),
+    /// What happened to one.
+    Events,
     /// One page of a list of so many.
     List(usize),
     /// An error.
@@ -30,12 +32,13 @@ pub enum Said {
     Bare(u16),
 }
 
-const VIEW: [&str; 12] = [
+const VIEW: [&str; 13] = [
     "gid",
     "phase",
     "decision",
     "reason",
     "attention",
+    "acknowledged",
     "decider",
     "parent",
     "begun",
@@ -46,6 +49,18 @@ const VIEW: [&str; 12] = [
 ];
 const SUMMARY: [&str; 8] =
     ["gid", "phase", "decision", "attention", "begun", "age_ms", "branches", "unreadable"];
+const EVENT: [&str; 10] = [
+    "after_ms",
+    "event",
+    "branch",
+    "operation",
+    "attempt",
+    "endpoint",
+    "took_ms",
+    "outcome",
+    "decision",
+    "reason",
+];
 const BRANCH: [&str; 7] = ["id", "state", "attempts", "seen", "next_ms", "reason", "reply"];
 const PROBLEM: [&str; 10] =
     ["type", "title", "status", "code", "detail", "phase", "decision", "retryable", "pointer", "gid"];
@@ -121,6 +136,12 @@ fn view(answer: &Answer) -> Result<Said, String> {
     if answer.body.starts_with(br#"{"transactions":"#) {
         return list(answer);
     }
+    if answer.body.starts_with(br#"{"openapi":"#) {
+        return Ok(Said::Probe);
+    }
+    if let Ok(TransactionEvents { .. }) = serde_json::from_slice(&answer.body) {
+        return events(answer);
+    }
     // A reply may be nested deeper than a generic reader takes: the branches are read without it.
     let view: TransactionView =
         serde_json::from_slice(&answer.body).map_err(|why| format!("it is no view: {why}"))?;
@@ -131,6 +152,15 @@ fn view(answer: &Answer) -> Result<Said, String> {
         }
     }
     Ok(Said::View(Box::new(view)))
+}
+
+fn events(answer: &Answer) -> Result<Said, String> {
+    let said = answer.json();
+    only(&said, &["gid", "phase", "why", "events", "left_out"])?;
+    for one in said["events"].as_array().into_iter().flatten() {
+        only(one, &EVENT)?;
+    }
+    Ok(Said::Events)
 }
 
 fn list(answer: &Answer) -> Result<Said, String> {

@@ -16,7 +16,7 @@ use crate::exchange::{Request, Until};
 use crate::secrets::{HEADER, PAYLOAD, QUERY, TOKEN, WRONG_TOKEN};
 
 /// Every operation of the API.
-pub const ROUTES: [(&str, &str); 10] = [
+pub const ROUTES: [(&str, &str); 13] = [
     ("POST", "/v1/transactions"),
     ("GET", "/v1/transactions/{gid}"),
     ("POST", "/v1/transactions/{gid}/branches"),
@@ -25,6 +25,9 @@ pub const ROUTES: [(&str, &str); 10] = [
     ("GET", "/v1/transactions"),
     ("POST", "/v1/transactions/{gid}/branches/{id}/force"),
     ("POST", "/v1/transactions/{gid}/retry"),
+    ("POST", "/v1/transactions/{gid}/acknowledge"),
+    ("GET", "/v1/transactions/{gid}/events"),
+    ("GET", "/openapi.json"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
 ];
@@ -39,6 +42,14 @@ const CONFIRM: Route = 3;
 const CANCEL: Route = 4;
 const FORCE: Route = 6;
 const RETRY: Route = 7;
+const ACKNOWLEDGE: Route = 8;
+const EVENTS: Route = 9;
+
+/// Whether a route is anybody's, without a token.
+#[must_use]
+pub fn is_open(route: Route) -> bool {
+    !ROUTES[route].1.starts_with("/v1")
+}
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $word:literal;)*) => {
@@ -220,7 +231,8 @@ pub fn case(seed: u64, number: u64, participant: SocketAddr) -> Case {
         // Nothing but a cancel may store something of a gid that nobody knows.
         CANCEL if rng.bool() => (Subject::Unknown(gid), json!({"reason": "changed my mind"})),
         CANCEL => (Subject::Begun(gid), json!({"reason": "changed my mind"})),
-        SHOW => (Subject::Begun(gid), Value::Null),
+        SHOW | EVENTS => (Subject::Begun(gid), Value::Null),
+        ACKNOWLEDGE => (Subject::Begun(gid), json!({"reason": "seen"})),
         RETRY => (Subject::Begun(gid), json!({})),
         FORCE => (Subject::Begun(gid), json!({"reason": "done by hand"})),
         _ => (Subject::Nobody, Value::Null),

@@ -18,13 +18,19 @@ fn code(said: &Said) -> Option<ProblemCode> {
 
 /// The operations as the API declares them, so that none can be forgotten here.
 fn declared() -> Vec<(String, String)> {
-    let api = include_str!("../../../../tcc-server/src/api/mod.rs");
-    let routes = api.split(".route(\"").skip(1).map(|rest| {
+    let described = serde_json::to_value(tcc_server::api::document()).expect("a description");
+    let described = described["paths"].as_object().expect("paths").clone();
+    let described = described.into_iter().flat_map(|(path, methods)| {
+        let methods = methods.as_object().expect("methods").clone();
+        methods.into_iter().map(move |(method, _)| (method.to_uppercase(), path.clone()))
+    });
+    let beside = include_str!("../../../../tcc-server/src/api/mod.rs");
+    let beside = beside.split(".route(\"").skip(1).map(|rest| {
         let (path, rest) = rest.split_once('"').expect("a path");
         let method = rest.trim_start_matches([',', ' ']).split('(').next().expect("a method");
         (method.to_uppercase(), path.to_owned())
     });
-    routes.collect()
+    described.chain(beside).collect()
 }
 
 #[test]
