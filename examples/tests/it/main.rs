@@ -1,6 +1,7 @@
 //! The demo, run as a newcomer does.
 
 mod embedded;
+mod readme;
 
 use std::process::{Command, Output};
 

@@ -14,6 +14,7 @@
 //! - [`operator`]: lists, and what is done by hand;
 //! - [`command_line`]: flags, environment, signals, tokens, limits;
 //! - [`bad_input`]: what is refused, and that nothing is stored of it;
+//! - [`docs`]: snippets, commands and bodies in the docs;
 //! - [`tidy`]: what must stay true of the tree itself.
 //!
 //! [`world`] has the [`coordinator`] and the [`bank`]s and checks the books; [`transfer`] is the transaction that all of
@@ -24,6 +25,7 @@ mod bank;
 mod command_line;
 mod coordinator;
 mod crash;
+mod docs;
 mod faults;
 mod hops;
 mod latecomers;

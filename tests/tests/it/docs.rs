@@ -1,0 +1,204 @@
+//! The docs do what they say: each snippet is code that is compiled and run, each command is run, each body is one.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tcc_client::wire::{
+    AcknowledgeRequest, BeginRequest, CancelRequest, ConfirmRequest, ForceRequest, Problem, RegisterRequest,
+    RetryNowRequest, TransactionEvents, TransactionList, TransactionView,
+};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::coordinator::Coordinator;
+use crate::world::LONG;
+
+/// Commands that a test of the docs cannot run itself, and what runs them.
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("cargo demo", "examples/tests/it/main.rs: fn the_books_balance_after_kills"),
+    ("tests/run", "tests/run: cargo test --workspace"),
+    (
+        "cargo run -p tcc-examples --bin embedded -- shop",
+        "examples/tests/it/embedded.rs: fn orders_are_followed_until_the_money_is_spent_over_three_processes",
+    ),
+];
+
+struct Block {
+    page: String,
+    line: usize,
+    language: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// What is fenced in the pages a reader is sent to.
+fn blocks(language: &str) -> Vec<Block> {
+    let docs = std::fs::read_dir(root().join("docs")).expect("docs").map(|page| page.expect("a page").path());
+    let beside =
+        ["README.md", "README.zh-CN.md", "ARCHITECTURE.md", "RELIABILITY.md"].map(|page| root().join(page));
+    let mut pages: Vec<PathBuf> =
+        docs.chain(beside).filter(|page| page.extension().is_some_and(|e| e == "md")).collect();
+    pages.sort();
+    let mut blocks = Vec::new();
+    for page in pages {
+        let text = std::fs::read_to_string(&page).expect("a page");
+        let name = page.strip_prefix(root()).expect("below the root").display().to_string();
+        let mut open: Option<Block> = None;
+        for (i, line) in text.lines().enumerate() {
+            match (line.trim_start().strip_prefix("```"), open.take()) {
+                (Some(language), None) => {
+                    let language = language.to_owned();
+                    open = Some(Block { page: name.clone(), line: i + 1, language, text: String::new() });
+                }
+                (Some(_), Some(block)) => blocks.push(block),
+                (None, Some(mut block)) => {
+                    block.text += line;
+                    block.text.push('\n');
+                    open = Some(block);
+                }
+                (None, None) => {}
+            }
+        }
+        assert!(open.is_none(), "{name} has a block without an end");
+    }
+    blocks.retain(|block| block.language == language);
+    blocks
+}
+
+/// Code without what may differ in a page: indentation, empty lines and comments.
+fn plain(code: &str) -> Vec<String> {
+    let lines = code.lines().map(|line| line.split("//").next().unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_snippet_stands_in_code_that_is_compiled_and_tested() {
+    let mut files = Vec::new();
+    rust_files(&root().join("examples"), &mut files);
+    let code: Vec<Vec<String>> =
+        files.iter().map(|file| plain(&std::fs::read_to_string(file).expect("a file"))).collect();
+    let snippets = blocks("rust");
+    assert!(snippets.len() >= 6, "{} snippets", snippets.len());
+    for Block { page, line, text, .. } in snippets {
+        let wanted = plain(&text);
+        assert!(!wanted.is_empty());
+        let stands = code.iter().any(|lines| lines.windows(wanted.len()).any(|some| some == wanted));
+        assert!(stands, "the snippet at {page}:{line} stands in no file of examples");
+    }
+}
+
+/// What a type makes of a text: the same again, or it knows less than the text says.
+fn is<T: DeserializeOwned + Serialize>(text: &str) -> bool {
+    let read: Result<T, _> = serde_json::from_str(text);
+    let said: Value = serde_json::from_str(text).expect("it was read before");
+    read.is_ok_and(|read| serde_json::to_value(read).is_ok_and(|again| again == said))
+}
+
+#[test]
+fn every_body_in_the_docs_is_a_body_of_the_api() {
+    let bodies = blocks("json");
+    assert!(bodies.len() >= 4, "{} bodies", bodies.len());
+    for Block { page, line, text, .. } in bodies {
+        serde_json::from_str::<Value>(&text).unwrap_or_else(|why| panic!("{page}:{line}: {why}"));
+        let known = [
+            is::<BeginRequest>,
+            is::<RegisterRequest>,
+            is::<ConfirmRequest>,
+            is::<CancelRequest>,
+            is::<RetryNowRequest>,
+            is::<AcknowledgeRequest>,
+            is::<ForceRequest>,
+            is::<TransactionView>,
+            is::<TransactionList>,
+            is::<TransactionEvents>,
+            is::<Problem>,
+        ];
+        assert!(known.iter().any(|known| known(&text)), "{page}:{line} is no body of the API: {text}");
+    }
+}
+
+/// Starts a coordinator as a page says, but for the port and the folder, and ends it.
+async fn serves(command: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let command = command.replace("/var/lib/tcc", &folder.path().display().to_string());
+    let mut words = command.split_whitespace().skip(1).chain(["--listen", "127.0.0.1:0"]);
+    let mut server = Command::new(env!("CARGO_BIN_EXE_coordinator"));
+    let server = server.args(&mut words).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut server = server.spawn().expect("it starts");
+    let mut said = BufReader::new(server.stdout.take().expect("a pipe")).lines();
+    let first = tokio::time::timeout(LONG, said.next_line()).await.expect("it says something");
+    assert!(first.expect("a line").is_some_and(|line| line.starts_with("listening on ")), "{command}");
+    let id = server.id().expect("it runs").to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs").success());
+    let ended = tokio::time::timeout(LONG, server.wait()).await.expect("it ends").expect("it is ours");
+    assert!(ended.success(), "{command}");
+}
+
+#[tokio::test]
+async fn every_command_in_the_docs_is_run() {
+    let mut run = Vec::new();
+    for Block { page, line, text, .. } in blocks("sh") {
+        if page == "docs/unfinished.md" {
+            continue; // By the test below, whole.
+        }
+        let command = text.trim();
+        if command.starts_with("tcc-server --") {
+            serves(command).await;
+            continue;
+        }
+        let elsewhere = ELSEWHERE.iter().find(|(known, _)| command == *known);
+        let Some((_, by)) = elsewhere else { panic!("nobody runs what stands at {page}:{line}: {command}") };
+        let (file, words) = by.split_once(": ").expect("a file and words in it");
+        let text = std::fs::read_to_string(root().join(file)).expect("a file");
+        assert!(text.contains(words), "{words} is not in {file}");
+        run.push(command.to_owned());
+    }
+    for (command, _) in ELSEWHERE {
+        assert!(run.iter().any(|run| run == command), "{command} stands in no page any more");
+    }
+}
+
+#[tokio::test]
+async fn what_to_do_with_a_transaction_that_will_not_finish_works_as_described() {
+    let coordinator = Coordinator::alone(&[]).await;
+    let order =
+        json!({"gid": "order/1042", "branches": [{"id": "money", "confirm": "http://127.0.0.1:8082/money"}]});
+    let open = json!({"gid": "order/1043", "decider": "initiator"});
+    for begin in [order, open] {
+        assert_eq!(coordinator.ask("POST", "", Some(begin)).await.0, 201);
+    }
+    let commands: Vec<Block> =
+        blocks("sh").into_iter().filter(|block| block.page == "docs/unfinished.md").collect();
+    assert!(commands.len() >= 7);
+    for Block { line, text, .. } in commands {
+        let text = text.replace("127.0.0.1:7780", &coordinator.address().to_string());
+        let mut command = Command::new("bash");
+        let run = command.args(["-euo", "pipefail", "-c", &text]).kill_on_drop(true).output();
+        let run = tokio::time::timeout(LONG, run).await.expect("it ends").expect("bash runs");
+        assert!(run.status.success(), "docs/unfinished.md:{line}: {}", String::from_utf8_lossy(&run.stderr));
+        let said: Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|why| panic!("{line}: {why}"));
+        assert_eq!(said.get("code"), None, "docs/unfinished.md:{line}: {said}");
+        if text.contains("destination=") {
+            assert_eq!(said["transactions"][0]["gid"], json!("order/1042"), "{said}");
+        }
+    }
+    assert_eq!(coordinator.end("order/1042").await["phase"], json!("Confirmed"));
+    assert_eq!(coordinator.end("order/1043").await["phase"], json!("Cancelled"));
+}
