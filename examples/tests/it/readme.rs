@@ -93,7 +93,7 @@ async fn the_participant_and_the_initiator_of_the_readme_do_what_they_say() {
     let fill = "INSERT INTO stock (item, available) VALUES ('tea', 10)";
     rusqlite::Connection::open(&goods).unwrap().execute(fill, []).unwrap();
 
-    let store = SqliteStore::open(&folder.path().join("tcc.db"), SqliteOptions::default()).unwrap();
+    let store = SqliteStore::open(folder.path().join("tcc.db"), SqliteOptions::default()).unwrap();
     let transports = Transports::new().with(HttpTransport::new(AllowList::default()).unwrap());
     let coordinator = Coordinator::new(std::sync::Arc::new(store), transports, Settings::default());
     let _scheduler = Scheduler::start(coordinator.clone());

@@ -1,7 +1,6 @@
 //! The docs do what they say: each snippet is code that is compiled and run, each command is run, each body is one.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,7 +9,7 @@ use tcc_client::wire::{
     AcknowledgeRequest, BeginRequest, CancelRequest, ConfirmRequest, ForceRequest, Problem, RegisterRequest,
     RetryNowRequest, TransactionEvents, TransactionList, TransactionView,
 };
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tcc_tests::Process;
 use tokio::process::Command;
 
 use crate::coordinator::Coordinator;
@@ -139,16 +138,14 @@ async fn serves(command: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let command = command.replace("/var/lib/tcc", &folder.path().display().to_string());
     let mut words = command.split_whitespace().skip(1).chain(["--listen", "127.0.0.1:0"]);
-    let mut server = Command::new(env!("CARGO_BIN_EXE_coordinator"));
-    let server = server.args(&mut words).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-    let mut server = server.spawn().expect("it starts");
-    let mut said = BufReader::new(server.stdout.take().expect("a pipe")).lines();
-    let first = tokio::time::timeout(LONG, said.next_line()).await.expect("it says something");
-    assert!(first.expect("a line").is_some_and(|line| line.starts_with("listening on ")), "{command}");
-    let id = server.id().expect("it runs").to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().await.expect("kill runs").success());
-    let ended = tokio::time::timeout(LONG, server.wait()).await.expect("it ends").expect("it is ours");
-    assert!(ended.success(), "{command}");
+    let server = Process::start(
+        Command::new(env!("CARGO_BIN_EXE_coordinator")).args(&mut words),
+        &folder.path().join("log"),
+    );
+    let mut server = server.await.unwrap_or_else(|ended| panic!("{command}: {ended}"));
+    server.terminate().await;
+    let ended = server.ended().await;
+    assert!(ended.success(), "{command}: {ended}");
 }
 
 #[tokio::test]
