@@ -138,11 +138,9 @@ async fn serves(command: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let command = command.replace("/var/lib/tcc", &folder.path().display().to_string());
     let mut words = command.split_whitespace().skip(1).chain(["--listen", "127.0.0.1:0"]);
-    let server = Process::start(
-        Command::new(env!("CARGO_BIN_EXE_coordinator")).args(&mut words),
-        &folder.path().join("log"),
-    );
-    let mut server = server.await.unwrap_or_else(|ended| panic!("{command}: {ended}"));
+    let (mut program, log) = (Command::new(env!("CARGO_BIN_EXE_coordinator")), folder.path().join("log"));
+    let started = Process::start(program.args(&mut words), &log).await;
+    let mut server = started.unwrap_or_else(|ended| panic!("{command}: {ended}"));
     server.terminate().await;
     let ended = server.ended().await;
     assert!(ended.success(), "{command}: {ended}");
