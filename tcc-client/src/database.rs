@@ -3,12 +3,16 @@
 use std::fmt;
 use std::future::Future;
 
-use crate::{BoxError, Call};
+use crate::{BoxError, Call, Timestamp};
 
 #[cfg(feature = "mysql_async")]
 pub(crate) mod mysql;
+#[cfg(feature = "mysql_async")]
+mod mysql_sql;
 #[cfg(feature = "tokio-postgres")]
 pub(crate) mod postgres;
+#[cfg(feature = "tokio-postgres")]
+mod postgres_sql;
 #[cfg(feature = "rusqlite")]
 pub(crate) mod sqlite;
 
@@ -63,6 +67,31 @@ pub trait Database: Clone + Send + Sync + 'static {
     /// # Errors
     /// When the connection is broken; the transaction will have no effect all the same.
     fn rollback(tx: Self::Tx) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// The mark that [`forget`](Self::forget) keeps, as it is committed at this moment: not at the begin of the
+    /// transaction, nor at the begin of an `insert` that waited. Without a lock, since every first try reads it.
+    ///
+    /// # Errors
+    /// When the statement fails.
+    fn settled(_tx: &mut Self::Tx) -> impl Future<Output = Result<Option<Timestamp>, BoxError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Keeps a mark, unless a later one is kept already, and deletes guard rows of transactions that began **before**
+    /// it: at most `most`, the oldest first, leaving out those that others have locked if it can. Returns how many.
+    ///
+    /// Mark and deletion are committed together, so that whoever finds a row missing finds the mark. An adapter that
+    /// has neither this nor [`settled`](Self::settled) keeps every row.
+    ///
+    /// # Errors
+    /// When a statement fails.
+    fn forget(
+        _tx: &mut Self::Tx,
+        _settled: Timestamp,
+        _most: u32,
+    ) -> impl Future<Output = Result<u32, BoxError>> + Send {
+        async { Ok(0) }
+    }
 
     /// What an error of one of these methods, or of the participant's own statements, calls for.
     fn trouble(_error: &BoxError) -> Trouble {

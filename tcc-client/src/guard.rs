@@ -21,6 +21,7 @@ use tcc_core::Operation;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::answer::{Alarm, Answer, Unknown};
+use crate::cleaning::Cleaning;
 use crate::limits::{FINISH, FIRST_BACKOFF, RUNS};
 use crate::{BoxError, Call, Commit, Database, Participant, Row, Tried, Trouble};
 
@@ -28,7 +29,11 @@ use crate::{BoxError, Call, Commit, Database, Participant, Row, Tried, Trouble};
 pub(crate) struct Guarded<P: Participant> {
     pub(crate) participant: P,
     pub(crate) database: P::Database,
+    pub(crate) cleaning: Cleaning,
 }
+
+/// Why a try is refused that comes when its transaction is over.
+const ENDED: &str = "the transaction has ended long ago";
 
 /// What a unit wants done with its local transaction, and what then is answered.
 enum Step {
@@ -146,7 +151,7 @@ impl<P: Participant> Guarded<P> {
         let row = match refusal {
             Some(reason) => Row::Refused { reason },
             // Its row may have been forgotten, so its absence does not prove that this try is the first.
-            None if call.is_settled() => Row::Refused { reason: "the transaction has ended long ago".into() },
+            None if call.is_settled() => Row::Refused { reason: ENDED.into() },
             None => Row::Tried { reply: None },
         };
         if !P::Database::insert(tx, call, &row).await? {
@@ -159,6 +164,11 @@ impl<P: Participant> Guarded<P> {
         }
         if let Row::Refused { reason } = row {
             return Ok(Step::Commit(Answer::Refused(reason)));
+        }
+        // After the insert, for a row that was deleted was deleted with the mark. It needs no row of its own: the mark
+        // never goes back.
+        if P::Database::settled(tx).await?.is_some_and(|settled| call.begun < settled) {
+            return Ok(Step::Rollback(Answer::Refused(ENDED.into())));
         }
         let payload = match read(payload) {
             Ok(payload) => payload,

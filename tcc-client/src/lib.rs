@@ -121,6 +121,7 @@ mod participant;
 mod call;
 mod guard;
 mod database;
+mod cleaning;
 mod participants;
 mod answer;
 #[cfg(feature = "initiator")]

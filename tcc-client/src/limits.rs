@@ -15,5 +15,13 @@ pub const FIRST_BACKOFF: Duration = Duration::from_millis(4);
 pub const FINISH: Duration = Duration::from_secs(5);
 /// Connections of one `PgDatabase` or `MysqlDatabase`: enough for a busy service, few enough for ten of them on one server.
 pub const CONNECTIONS: usize = 8;
+/// Guard rows that are deleted in one local transaction: a few milliseconds of work, for which a call may have to wait
+/// where a database has one writer.
+pub const CLEANING_BATCH: u32 = 500;
+/// How long a clean-up pauses after each batch, so that it never has more than a part of the database's time.
+pub const CLEANING_PAUSE: Duration = Duration::from_millis(20);
+/// How long a participant rests before its first clean-up and between any two. The coordinator's mark moves on every
+/// few seconds, and a write for each would be waste.
+pub const CLEANING_REST: Duration = Duration::from_secs(60);
 /// How long connecting to one address of a server may take, unless the configuration says otherwise.
 pub const CONNECT: Duration = Duration::from_secs(5);

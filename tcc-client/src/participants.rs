@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::answer::{Answer, Unknown, problem};
+use crate::cleaning::Cleaning;
 use crate::guard::Guarded;
 use crate::{BoxError, Call, Participant};
 
@@ -55,7 +56,11 @@ trait Serve: Send + Sync {
 
 impl<P: Participant> Serve for Guarded<P> {
     fn answer(self: Arc<Self>, call: Arc<Call>, payload: Bytes, by: Instant) -> BoxFuture<Answer> {
-        Box::pin(Self::answer(self, call, payload, by))
+        Box::pin(async move {
+            let answer = Self::answer(self.clone(), call.clone(), payload, by).await;
+            self.clean_up_after(&call);
+            answer
+        })
     }
 }
 
@@ -82,7 +87,7 @@ impl Participants {
         assert!(!name.is_empty() && spelled_well, "{name:?} is no name for a participant");
         let named = Arc::make_mut(&mut self.named);
         assert!(!named.contains_key(&name), "there is a participant {name:?} already");
-        named.insert(name, Arc::new(Guarded { participant, database }));
+        named.insert(name, Arc::new(Guarded { participant, database, cleaning: Cleaning::new() }));
         self
     }
 

@@ -1,7 +1,6 @@
 //! The guard in MySQL and MariaDB, through `mysql_async`.
 
 use std::error::Error;
-use std::fmt::Write;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
@@ -11,8 +10,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::mysql_sql as sql;
 use crate::limits::{CONNECT, CONNECTIONS, FINISH, LOCK_WAIT};
-use crate::{BoxError, Call, Commit, Database, Row, Trouble};
+use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 
 /// A database of a MySQL or MariaDB server, with a small pool of connections of its own.
 ///
@@ -68,42 +68,9 @@ struct InUse;
 #[error("the server did not answer in time")]
 struct NoAnswer;
 
-/// In a session that was reset, after which MySQL may be back at the server's own character set.
-///
-/// Without `autocommit`, what follows an end of the transaction that the method did not mean (a deadlock whose error
-/// it ignored) or did mean is not committed by itself. The savepoint lasts as long as the transaction, so that either
-/// is found out. `wait_timeout` (of `tcc_core::limits::CALL_TIMEOUT`) only matters when this process is cut off and
-/// can neither finish its transaction nor hang up.
-const BEGIN: &str = "\
-SET NAMES utf8mb4;
-SET autocommit = 0, innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, wait_timeout = 60;
-SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
-START TRANSACTION READ WRITE; SAVEPOINT tcc_unit";
-
-// The text above spells these out.
-const _: () = assert!(LOCK_WAIT.as_secs() == 2 && tcc_core::limits::CALL_TIMEOUT.as_secs() == 60);
-
-/// An idle connection may wait as long as the server lets others.
-const COMMIT: &str = "COMMIT AND NO CHAIN NO RELEASE; SET wait_timeout = DEFAULT";
-const ROLLBACK: &str = "ROLLBACK AND NO CHAIN NO RELEASE; SET wait_timeout = DEFAULT";
-
-/// `ER_SP_DOES_NOT_EXIST`, which is also said of savepoints.
-const NO_SAVEPOINT: u16 = 1305;
-
 impl MysqlDatabase {
     /// The schema of the guard, for those who run migrations of their own.
-    pub const SCHEMA: &str = "\
-CREATE TABLE IF NOT EXISTS tcc_guard (
-    gid    varbinary(128) NOT NULL,
-    branch varbinary(64) NOT NULL,
-    state  varchar(9) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
-           CHECK (state IN ('tried', 'refused', 'confirmed', 'cancelled')),
-    kept   mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
-    begun  bigint NOT NULL,
-    PRIMARY KEY (gid, branch),
-    KEY tcc_guard_begun (begun)
-) ENGINE = InnoDB;
-";
+    pub const SCHEMA: &str = sql::SCHEMA;
 
     /// A database to be connected to when a call needs it.
     ///
@@ -124,7 +91,7 @@ CREATE TABLE IF NOT EXISTS tcc_guard (
         self
     }
 
-    /// Creates the guard's table, if it is not there. Several may do so at once.
+    /// Creates the guard's tables, if they are not there. Several may do so at once.
     ///
     /// # Errors
     /// When it cannot connect, or the server refuses.
@@ -143,7 +110,7 @@ impl Database for MysqlDatabase {
         let conn = loop {
             let Some(mut conn) = self.pool.pop() else {
                 let mut conn = self.pool.connect().await?;
-                conn.query_drop(BEGIN).await?;
+                conn.query_drop(begin()).await?;
                 break conn;
             };
             match again(&mut conn).await {
@@ -156,46 +123,38 @@ impl Database for MysqlDatabase {
     }
 
     async fn insert(tx: &mut MysqlTx, call: &Call, row: &Row) -> Result<bool, BoxError> {
-        // This form takes its lock exclusively at once: with INSERT IGNORE, duplicates share one, and deadlock when
-        // each then wants to write. It changes nothing; the last inserted id tells that it was taken, whereas the
-        // number of affected rows is 1 either way.
-        let sql = format!(
-            "INSERT INTO tcc_guard (gid, branch, state, kept, begun) VALUES ({}, {}, '{}', {}, {})
-             ON DUPLICATE KEY UPDATE begun = begun + 0 * LAST_INSERT_ID(1)",
-            bytes(call.gid.as_str()),
-            bytes(call.branch.as_str()),
-            row.state(),
-            kept(row),
-            call.begun.as_millis()
-        );
-        tx.query_drop(sql).await?;
+        tx.query_drop(sql::insert(call, row)).await?;
         Ok(tx.last_insert_id().is_none())
     }
 
     async fn load(tx: &mut MysqlTx, call: &Call) -> Result<Option<Row>, BoxError> {
-        let sql = format!("SELECT state, kept FROM tcc_guard WHERE {} FOR UPDATE", key(call));
-        let columns: Option<(String, Option<String>)> = tx.query_first(sql).await?;
+        let columns: Option<(String, Option<String>)> = tx.query_first(sql::load(call)).await?;
         columns.map(|(state, kept)| Ok(Row::from_columns(&state, kept)?)).transpose()
     }
 
     async fn set(tx: &mut MysqlTx, call: &Call, row: &Row) -> Result<(), BoxError> {
-        let (state, kept, key) = (row.state(), kept(row), key(call));
-        let sql = format!(
-            "RELEASE SAVEPOINT tcc_unit; UPDATE tcc_guard SET state = '{state}', kept = {kept} WHERE {key}"
-        );
-        match tx.query_drop(sql).await {
+        match tx.query_drop(sql::set(call, row)).await {
             Ok(()) if tx.affected_rows() == 1 => Ok(()),
             Ok(()) => Err("the method has removed the guard row".into()),
-            Err(mysql_async::Error::Server(error)) if error.code == NO_SAVEPOINT => {
+            Err(mysql_async::Error::Server(error)) if error.code == sql::NO_SAVEPOINT => {
                 Err("the method has ended the local transaction".into())
             }
             Err(error) => Err(error.into()),
         }
     }
 
+    async fn settled(tx: &mut MysqlTx) -> Result<Option<Timestamp>, BoxError> {
+        Ok(tx.query_first(sql::SETTLED).await?.map(Timestamp::from_millis))
+    }
+
+    async fn forget(tx: &mut MysqlTx, settled: Timestamp, most: u32) -> Result<u32, BoxError> {
+        tx.query_drop(sql::forget(settled, most)).await?;
+        Ok(u32::try_from(tx.affected_rows())?)
+    }
+
     async fn commit(mut tx: MysqlTx) -> Result<Commit, BoxError> {
         tx.finishing = true;
-        match tx.query_drop(COMMIT).await {
+        match tx.query_drop(finish(sql::COMMIT)).await {
             Ok(()) => {
                 tx.hand_back();
                 Ok(Commit::Committed)
@@ -209,7 +168,7 @@ impl Database for MysqlDatabase {
     }
 
     async fn rollback(mut tx: MysqlTx) -> Result<(), BoxError> {
-        tx.query_drop(ROLLBACK).await?;
+        tx.query_drop(finish(sql::ROLLBACK)).await?;
         tx.hand_back();
         Ok(())
     }
@@ -229,45 +188,28 @@ impl Database for MysqlDatabase {
     }
 }
 
-/// By number: `HY000` is the state of nearly all of them.
 fn judge(error: &ServerError) -> Trouble {
-    match error.code {
-        // A deadlock; a row that changed after the transaction's snapshot; a certification that a group refused.
-        1213 | 1020 | 3101 => Trouble::Conflict,
-        // A lock that was waited for too long, or that NOWAIT did not wait for.
-        1205 | 3572 => Trouble::Locked,
-        _ if error.state == "40001" => Trouble::Conflict,
-        _ => Trouble::Other,
-    }
+    sql::judge(error.code, &error.state)
+}
+
+/// In a session that was reset, after which MySQL may be back at the server's own character set.
+fn begin() -> String {
+    let (session, start) = (sql::SESSION, sql::START);
+    format!("SET NAMES utf8mb4; {session}; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; {start}")
+}
+
+/// An idle connection may wait as long as the server lets others.
+fn finish(sql: &str) -> String {
+    format!("{sql}; SET wait_timeout = DEFAULT")
 }
 
 /// Begins in a session that may have been used. `false`: it cannot be told apart from a new one.
 async fn again(conn: &mut Conn) -> Result<bool, mysql_async::Error> {
     let clean = conn.reset().await?;
     if clean {
-        conn.query_drop(BEGIN).await?;
+        conn.query_drop(begin()).await?;
     }
     Ok(clean)
-}
-
-fn key(call: &Call) -> String {
-    format!("gid = {} AND branch = {}", bytes(call.gid.as_str()), bytes(call.branch.as_str()))
-}
-
-fn kept(row: &Row) -> String {
-    row.kept().map_or_else(|| "NULL".into(), |text| format!("CONVERT({} USING utf8mb4)", bytes(text)))
-}
-
-/// As a literal that means the same in every `sql_mode` and character set, which a method may have changed. Prepared
-/// statements would too, and cost a round trip each: none outlives the reset of its session.
-fn bytes(text: &str) -> String {
-    let mut literal = String::with_capacity(3 + 2 * text.len());
-    literal.push_str("x'");
-    for byte in text.bytes() {
-        write!(literal, "{byte:02x}").expect("a String takes everything");
-    }
-    literal.push('\'');
-    literal
 }
 
 impl Pool {
@@ -278,8 +220,7 @@ impl Pool {
     async fn connect(&self) -> Result<Conn, BoxError> {
         let mut conn = timeout(CONNECT, Conn::new(self.opts.clone())).await.map_err(|_| NoAnswer)??;
         if !self.durable.is_completed() {
-            // It cannot be set for a session.
-            let flush: Option<u8> = conn.query_first("SELECT @@innodb_flush_log_at_trx_commit").await?;
+            let flush: Option<u8> = conn.query_first(sql::FLUSH).await?;
             self.durable.call_once(|| {
                 if flush != Some(1) {
                     tracing::warn!(

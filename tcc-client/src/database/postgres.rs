@@ -11,12 +11,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{CancelToken, Client, Config, Socket, Statement};
 
+use super::postgres_sql as sql;
 use crate::limits::{CONNECT, CONNECTIONS, FINISH, LOCK_WAIT};
-use crate::{BoxError, Call, Commit, Database, Row, Trouble};
+use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 
 /// A PostgreSQL database with a small pool of connections of its own.
 ///
@@ -63,10 +63,10 @@ struct Pool {
 struct Session {
     client: Client,
     driver: AbortHandle,
-    begin: &'static str,
     insert: Statement,
     load: Statement,
     set: Statement,
+    settled: Statement,
 }
 
 type Connected = Result<(Client, AbortHandle), BoxError>;
@@ -83,37 +83,9 @@ const CLEAN: &str = "\
 CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all();
 DISCARD TEMP; DISCARD SEQUENCES";
 
-/// `tcc.unit` lasts as long as the transaction: a method that has ended it, even to begin another, is found out.
-///
-/// The two long time-outs (of `tcc_core::limits::CALL_TIMEOUT`) only matter when this process is cut off and can
-/// neither finish its transaction nor hang up.
-const BEGIN: &str = "\
-BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = 2000;
-SET LOCAL statement_timeout = 60000; SET LOCAL idle_in_transaction_session_timeout = 60000;
-SET LOCAL tcc.unit = 'begun'";
-
-/// For a server on which `synchronous_commit` is off: what is answered must not be lost with its power.
-const BEGIN_DURABLE: &str = "\
-BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = 2000;
-SET LOCAL statement_timeout = 60000; SET LOCAL idle_in_transaction_session_timeout = 60000;
-SET LOCAL tcc.unit = 'begun'; SET LOCAL synchronous_commit = on";
-
-// The texts above spell these out.
-const _: () = assert!(LOCK_WAIT.as_millis() == 2000 && tcc_core::limits::CALL_TIMEOUT.as_millis() == 60_000);
-
 impl PgDatabase {
     /// The schema of the guard, for those who run migrations of their own.
-    pub const SCHEMA: &str = "\
-CREATE TABLE IF NOT EXISTS tcc_guard (
-    gid    text COLLATE \"C\" NOT NULL,
-    branch text COLLATE \"C\" NOT NULL,
-    state  text NOT NULL CHECK (state IN ('tried', 'refused', 'confirmed', 'cancelled')),
-    kept   text,
-    begun  bigint NOT NULL,
-    PRIMARY KEY (gid, branch)
-);
-CREATE INDEX IF NOT EXISTS tcc_guard_begun ON tcc_guard (begun);
-";
+    pub const SCHEMA: &str = sql::SCHEMA;
 
     /// A database to be connected to when a call needs it.
     #[must_use]
@@ -158,16 +130,13 @@ CREATE INDEX IF NOT EXISTS tcc_guard_begun ON tcc_guard (begun);
         self
     }
 
-    /// Creates the guard's table, if it is not there. Several may do so at once.
+    /// Creates the guard's tables, if they are not there. Several may do so at once.
     ///
     /// # Errors
     /// When it cannot connect, or the server refuses.
     pub async fn create_schema(&self) -> Result<(), BoxError> {
         let (client, driver) = (self.pool.connect)().await?;
-        // IF NOT EXISTS alone fails when two do it at once. The number is `tcc_guar` in ASCII.
-        let sql =
-            format!("BEGIN; SELECT pg_advisory_xact_lock(8386658464824648050); {} COMMIT", Self::SCHEMA);
-        let created = client.batch_execute(&sql).await;
+        let created = client.batch_execute(&sql::create_schema()).await;
         driver.abort();
         Ok(created?)
     }
@@ -181,12 +150,12 @@ impl Database for PgDatabase {
         let session = loop {
             let Some(session) = self.pool.pop() else {
                 let session = self.pool.session().await?;
-                session.client.batch_execute(session.begin).await?;
+                session.client.batch_execute(sql::BEGIN).await?;
                 break session;
             };
             // Two batches, sent together: the first must not be part of the transaction.
             let clean = session.client.batch_execute(CLEAN);
-            match try_join(clean, session.client.batch_execute(session.begin)).await {
+            match try_join(clean, session.client.batch_execute(sql::BEGIN)).await {
                 Ok(_) => break session,
                 Err(error) => tracing::debug!(error = &error as &dyn Error, "an idle connection was dead"),
             }
@@ -214,10 +183,21 @@ impl Database for PgDatabase {
     async fn set(tx: &mut PgTx, call: &Call, row: &Row) -> Result<(), BoxError> {
         let session = tx.session();
         let (gid, branch) = (call.gid.as_str(), call.branch.as_str());
-        // In a transaction that an error has aborted this fails, whereas COMMIT would quietly roll back.
         let changed =
             session.client.execute(&session.set, &[&gid, &branch, &row.state(), &row.kept()]).await?;
         if changed == 1 { Ok(()) } else { Err("the method has ended the local transaction".into()) }
+    }
+
+    async fn settled(tx: &mut PgTx) -> Result<Option<Timestamp>, BoxError> {
+        let session = tx.session();
+        let row = session.client.query_opt(&session.settled, &[]).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?.map(Timestamp::from_millis))
+    }
+
+    async fn forget(tx: &mut PgTx, settled: Timestamp, most: u32) -> Result<u32, BoxError> {
+        let settled = settled.as_millis();
+        tx.execute(sql::KEEP_MARK, &[&settled]).await?;
+        Ok(u32::try_from(tx.execute(sql::FORGET, &[&settled, &i64::from(most)]).await?)?)
     }
 
     async fn commit(mut tx: PgTx) -> Result<Commit, BoxError> {
@@ -254,11 +234,7 @@ impl Database for PgDatabase {
 }
 
 fn judge(error: &tokio_postgres::Error) -> Trouble {
-    match error.code() {
-        Some(&SqlState::T_R_SERIALIZATION_FAILURE | &SqlState::T_R_DEADLOCK_DETECTED) => Trouble::Conflict,
-        Some(&SqlState::LOCK_NOT_AVAILABLE) => Trouble::Locked,
-        Some(_) | None => Trouble::Other,
-    }
+    error.code().map_or(Trouble::Other, |state| sql::judge(state.code()))
 }
 
 impl Pool {
@@ -268,17 +244,11 @@ impl Pool {
 
     async fn session(&self) -> Result<Session, BoxError> {
         let (client, driver) = (self.connect)().await?;
-        let insert = "INSERT INTO tcc_guard (gid, branch, state, kept, begun) VALUES ($1, $2, $3, $4, $5)
-             ON CONFLICT (gid, branch) DO NOTHING";
-        let load = "SELECT state, kept FROM tcc_guard WHERE gid = $1 AND branch = $2 FOR UPDATE";
-        let set = "UPDATE tcc_guard SET state = $3, kept = $4 WHERE gid = $1 AND branch = $2
-             AND current_setting('tcc.unit', true) = 'begun'";
-        let durable = client.query_one("SELECT current_setting('synchronous_commit') <> 'off'", &[]).await?;
         Ok(Session {
-            begin: if durable.try_get(0)? { BEGIN } else { BEGIN_DURABLE },
-            insert: client.prepare(insert).await?,
-            load: client.prepare(load).await?,
-            set: client.prepare(set).await?,
+            insert: client.prepare(sql::INSERT).await?,
+            load: client.prepare(sql::LOAD).await?,
+            set: client.prepare(sql::SET).await?,
+            settled: client.prepare(sql::SETTLED).await?,
             client,
             driver,
         })

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::limits::LOCK_WAIT;
-use crate::{BoxError, Call, Commit, Database, Row, Trouble};
+use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 
 /// The oldest SQLite that can be trusted: before it, a checkpoint that met a writer could corrupt the file.
 const OLDEST: i32 = 3_051_003;
@@ -67,6 +67,10 @@ CREATE TABLE IF NOT EXISTS tcc_guard (
     PRIMARY KEY (gid, branch)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS tcc_guard_begun ON tcc_guard (begun);
+CREATE TABLE IF NOT EXISTS tcc_settled (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    settled INTEGER NOT NULL
+) STRICT;
 ";
 
     /// Opens a file, and makes it durable: `journal_mode=WAL` and `synchronous=FULL`, set and read back, and what a crash
@@ -107,7 +111,7 @@ CREATE INDEX IF NOT EXISTS tcc_guard_begun ON tcc_guard (begun);
         Ok(Self { connection: Arc::new(Mutex::new(Some(connection))), turn: Arc::new(Semaphore::new(1)) })
     }
 
-    /// Creates the guard's table, if it is not there.
+    /// Creates the guard's tables, if they are not there.
     ///
     /// # Errors
     /// When SQLite refuses.
@@ -189,6 +193,28 @@ impl Database for SqliteDatabase {
             .prepare_cached("UPDATE tcc_guard SET state = ?3, kept = ?4 WHERE gid = ?1 AND branch = ?2")?
             .execute(params![call.gid.as_str(), call.branch.as_str(), row.state(), row.kept()])?;
         if changed == 1 { Ok(()) } else { Err("the guard row is gone from its own transaction".into()) }
+    }
+
+    async fn settled(tx: &mut SqliteTx) -> Result<Option<Timestamp>, BoxError> {
+        let settled = tx
+            .prepare_cached("SELECT settled FROM tcc_settled")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        Ok(settled.map(Timestamp::from_millis))
+    }
+
+    async fn forget(tx: &mut SqliteTx, settled: Timestamp, most: u32) -> Result<u32, BoxError> {
+        tx.execute(
+            "INSERT INTO tcc_settled (id, settled) VALUES (1, ?1)
+             ON CONFLICT (id) DO UPDATE SET settled = max(settled, excluded.settled)",
+            [settled.as_millis()],
+        )?;
+        let forgotten = tx.execute(
+            "DELETE FROM tcc_guard WHERE rowid IN
+             (SELECT rowid FROM tcc_guard WHERE begun < ?1 ORDER BY begun LIMIT ?2)",
+            (settled.as_millis(), most),
+        )?;
+        Ok(u32::try_from(forgotten)?)
     }
 
     async fn commit(mut tx: SqliteTx) -> Result<Commit, BoxError> {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
-use tcc_client::{BoxError, Call, Commit, Database, Row, Trouble};
+use tcc_client::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
@@ -158,6 +158,16 @@ impl<B: Bank> Database for Flaky<B> {
             tx.kill().await?;
         }
         B::Database::set(tx.tx()?, call, row).await
+    }
+
+    async fn settled(tx: &mut FlakyTx<B>) -> Result<Option<Timestamp>, BoxError> {
+        let settled = B::Database::settled(tx.tx()?).await;
+        tx.flaky.step();
+        settled
+    }
+
+    async fn forget(tx: &mut FlakyTx<B>, settled: Timestamp, most: u32) -> Result<u32, BoxError> {
+        B::Database::forget(tx.tx()?, settled, most).await
     }
 
     async fn commit(tx: FlakyTx<B>) -> Result<Commit, BoxError> {

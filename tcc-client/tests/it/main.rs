@@ -45,6 +45,8 @@ mod payment;
 #[cfg(any(feature = "tokio-postgres", feature = "mysql_async"))]
 mod pooled;
 
+/// Rows of transactions that ended long ago.
+mod cleaning;
 /// Duplicated and crossed calls at the same time.
 mod concurrency;
 /// A participant whose process dies.

@@ -1,8 +1,8 @@
 //! Random calls, duplicates, crossings and crashes against a model of the guard.
 //!
 //! A case is a sequence of steps that [`steps`] draws: calls of a few branches on two poor accounts, alone, twice,
-//! two to four at once; refused, failing and unreadable ones; before and after the mark `Tcc-Settled`; commits that
-//! are lost, connections that are killed, callers that leave, processes that die and begin again. [`play`] makes
+//! two to four at once; refused, failing and unreadable ones; before and after the mark `Tcc-Settled`; clean-ups by
+//! that mark with late calls in the middle; commits that are lost, connections that are killed, callers that leave, processes that die and begin again. [`play`] makes
 //! them on a real database and reads it after each step. What was heard and what is found must be what *some* order
 //! of the step's calls comes to in [`world`], the model; an answer that nobody heard leaves both possibilities open
 //! until then.
@@ -74,6 +74,7 @@ async fn whatever_is_called_the_guard_does_as_the_model<B: Bank>(bank: B) {
             "PROPTEST_RNG_SEED={seed} {answer} was never heard: {tally:?}"
         );
     }
+    assert!(tally.clean_ups > 0, "PROPTEST_RNG_SEED={seed} nothing was cleaned up: {tally:?}");
     assert!(tally.deaths > 0, "PROPTEST_RNG_SEED={seed} no process died: {tally:?}");
 }
 

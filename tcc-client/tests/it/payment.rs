@@ -139,7 +139,7 @@ pub(crate) struct Caller {
     pub(crate) charge: Charge,
     pub(crate) timeout: Duration,
     pub(crate) begun: i64,
-    pub(crate) settled: i64,
+    pub(crate) settled: Option<i64>,
 }
 
 /// An answer, as a coordinator sees it.
@@ -165,7 +165,7 @@ impl Caller {
             charge: Charge { account: "alice".into(), cents: 10, ..Charge::default() },
             timeout: Duration::from_secs(10),
             begun: 2000,
-            settled: 1000,
+            settled: Some(1000),
         }
     }
 
@@ -219,9 +219,9 @@ impl Caller {
             ("tcc-attempt", "1".into()),
             ("tcc-timeout", self.timeout.as_millis().to_string()),
             ("tcc-begun", self.begun.to_string()),
-            ("tcc-settled", self.settled.to_string()),
         ];
-        headers.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        let settled = self.settled.map(|settled| ("tcc-settled", settled.to_string()));
+        headers.into_iter().chain(settled).map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 }
 

@@ -126,14 +126,14 @@ async fn p4_a_late_try_whose_row_was_forgotten_is_refused<B: Bank>(bank: B) {
     assert_eq!(caller.call("cancel", "t").await, Seen::done());
     // What a clean-up may do as soon as the transaction began before the mark.
     bank.execute("DELETE FROM tcc_guard").await;
-    caller.settled = caller.begun + 1;
+    caller.settled = Some(caller.begun + 1);
     assert!(caller.call("try", "t").await.refused());
     assert!(caller.call("try", "t").await.refused());
     assert_eq!(caller.runs(), 0);
-    caller.settled = caller.begun;
+    caller.settled = Some(caller.begun);
     assert_eq!(caller.call("try", "begun-at-the-mark").await, Seen::done());
     // A row that is there still answers, and can still be confirmed.
-    caller.settled = caller.begun + 1;
+    caller.settled = Some(caller.begun + 1);
     assert_eq!(caller.call("try", "begun-at-the-mark").await, Seen::done());
     assert_eq!(caller.call("confirm", "begun-at-the-mark").await, Seen::done());
 }

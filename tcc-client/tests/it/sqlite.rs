@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
+use tcc_client::limits::{CLEANING_BATCH, CLEANING_REST};
 use tcc_client::{Database, OpenError, SqliteDatabase};
+use tokio::time::{advance, pause, resume, sleep, timeout};
 
 use crate::banks::{Bank, Sqlite};
 use crate::payment::{Caller, Seen};
@@ -92,4 +94,72 @@ async fn what_is_left_open_between_calls_is_rolled_back() {
     assert!(panicked.await.unwrap_err().is_panic());
     assert_eq!(Caller::new(&bank).once("try", "t").await, Seen::done());
     assert_eq!(bank.books().await.free, 990);
+}
+
+/// Calls that came with this mark, until what began before it has gone; a clean-up runs beside them.
+async fn until_clean(bank: &Sqlite, caller: &Caller, settled: i64) {
+    let cleaned = async {
+        loop {
+            assert_eq!(Caller { settled: Some(settled), ..caller.clone() }.call("try", "t").await, Seen::done());
+            let old = format!("SELECT gid FROM tcc_guard WHERE begun < {settled}");
+            if bank.query(&old).await.is_empty() {
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), cleaned).await.expect("old rows go by themselves");
+}
+
+/// On one thread, whose clock can be set.
+async fn a_while_passes() {
+    pause();
+    advance(CLEANING_REST).await;
+    resume();
+}
+
+#[tokio::test]
+async fn rows_of_long_ago_go_by_themselves_once_a_while() {
+    let bank = Sqlite::open().await;
+    let caller = Caller::new(&bank);
+    // More than one batch.
+    let rows = 3 * CLEANING_BATCH;
+    let insert = |begun: i64| {
+        format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {rows})
+             INSERT INTO tcc_guard SELECT {begun} || '-' || n, 'b', 'cancelled', NULL, {begun} FROM n"
+        )
+    };
+    bank.execute(&insert(900)).await;
+    assert_eq!(caller.call("try", "t").await, Seen::done());
+    a_while_passes().await;
+    until_clean(&bank, &caller, 1000).await;
+    // Not again so soon, also when there is news.
+    bank.execute(&insert(1000)).await;
+    let news = Caller { settled: Some(1001), ..caller.clone() };
+    assert_eq!(news.call("try", "t").await, Seen::done());
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(bank.query("SELECT count(*) || '' FROM tcc_guard").await, [(rows + 1).to_string()]);
+    a_while_passes().await;
+    until_clean(&bank, &caller, 1001).await;
+    assert_eq!(bank.query("SELECT settled || '' FROM tcc_settled").await, ["1001"]);
+    assert_eq!(caller.call("confirm", "t").await, Seen::done());
+}
+
+#[tokio::test]
+async fn a_clean_up_that_fails_fails_no_call() {
+    let bank = Sqlite::open().await;
+    let caller = Caller::new(&bank);
+    let fails = "CREATE TRIGGER fails BEFORE DELETE ON tcc_guard BEGIN SELECT raise(ABORT, 'no'); END;
+        INSERT INTO tcc_guard VALUES ('old', 'b', 'cancelled', NULL, 900)";
+    bank.execute(fails).await;
+    a_while_passes().await;
+    for operation in ["try", "confirm", "try"] {
+        assert_eq!(caller.call(operation, "t").await, Seen::done());
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(bank.row("old").await.unwrap(), "cancelled");
+    bank.execute("DROP TRIGGER fails").await;
+    a_while_passes().await;
+    until_clean(&bank, &caller, 1000).await;
 }

@@ -1,8 +1,10 @@
 //! Guard adapters with a mistake in them, to prove that the model would see it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use tcc_client::{BoxError, Call, Commit, Database, Row, Trouble};
+use tcc_client::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
+use tokio::time::sleep;
 
 use crate::banks::{Bank, Books};
 
@@ -29,10 +31,16 @@ pub(super) enum Mistake {
     OneBranchOnly,
     /// Reads the row without a lock. To be seen only where two units are at work at once.
     ReadsUnlocked,
+    /// Deletes rows, and keeps no mark.
+    ForgetsTheMark,
+    /// Deletes the rows begun at the mark too.
+    ForgetsTooMuch,
+    /// Commits that rows are deleted before it keeps the mark.
+    ForgetsTooSoon,
 }
 
 impl Mistake {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::ForgetsCancels,
         Self::ForgetsRefusals,
         Self::ForgetsReplies,
@@ -40,6 +48,9 @@ impl Mistake {
         Self::CommitsApart,
         Self::OneBranchOnly,
         Self::ReadsUnlocked,
+        Self::ForgetsTheMark,
+        Self::ForgetsTooMuch,
+        Self::ForgetsTooSoon,
     ];
 }
 
@@ -119,6 +130,31 @@ impl<B: Bank> Database for Broken<B> {
         let forgets = tx.broken.mistake == Some(Mistake::ForgetsReplies) && matches!(row, Row::Tried { .. });
         let row = if forgets { &Row::Tried { reply: None } } else { row };
         B::Database::set(tx.tx()?, &call, row).await
+    }
+
+    async fn settled(tx: &mut BrokenTx<B>) -> Result<Option<Timestamp>, BoxError> {
+        B::Database::settled(tx.tx()?).await
+    }
+
+    async fn forget(tx: &mut BrokenTx<B>, settled: Timestamp, most: u32) -> Result<u32, BoxError> {
+        let mark = settled.as_millis();
+        match tx.broken.mistake {
+            Some(Mistake::ForgetsTheMark) => {
+                B::statement(tx.tx()?, &format!("DELETE FROM tcc_guard WHERE begun < {mark}")).await?;
+                return Ok(0);
+            }
+            Some(Mistake::ForgetsTooMuch) => {
+                B::statement(tx.tx()?, &format!("DELETE FROM tcc_guard WHERE begun <= {mark}")).await?;
+            }
+            Some(Mistake::ForgetsTooSoon) => {
+                B::statement(tx.tx()?, &format!("DELETE FROM tcc_guard WHERE begun < {mark}")).await?;
+                B::Database::commit(tx.tx.take().ok_or("no transaction")?).await?;
+                sleep(Duration::from_millis(5)).await;
+                tx.tx = Some(tx.broken.bank.database().begin().await?);
+            }
+            Some(_) | None => {}
+        }
+        B::Database::forget(tx.tx()?, settled, most).await
     }
 
     async fn commit(tx: BrokenTx<B>) -> Result<Commit, BoxError> {

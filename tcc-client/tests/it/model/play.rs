@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use tcc_client::{Database, Trouble};
 use tokio::time::timeout;
 
 use super::broken::{Broken, Mistake};
 use super::death;
 use super::steps::Step;
-use super::world::{ACCOUNTS, Ask, FUNDS, Heard, Mark, World};
+use super::world::{ACCOUNTS, Ask, Cleaning, Doing, FUNDS, Heard, Mark, Payload, World};
 use crate::banks::Bank;
+use crate::cleaning::forget;
 use crate::flaky::{Fate, Flaky};
 use crate::payment::Caller;
 
@@ -34,6 +36,7 @@ pub(super) struct Tally {
     /// Answers by their code, `nothing` where the caller had left.
     pub(super) heard: BTreeMap<String, u32>,
     pub(super) deaths: u32,
+    pub(super) clean_ups: u32,
 }
 
 /// A way in which the database is not, or said not, what the model allows.
@@ -73,7 +76,7 @@ impl<B: Bank> Stage<B> {
                 Step::Twice(ask) => self.twice(ask).await,
                 Step::Dies(asks, at) => self.dies(asks, *at).await,
                 Step::Restart => self.restart().await,
-                Step::Forget(gid) => self.forget(*gid).await,
+                Step::Settle(cleaning, asks) => self.settle(*cleaning, asks).await,
             };
             played.map_err(|Violation(how)| Violation(format!("{place}, {step:?}: {how}")))?;
         }
@@ -81,7 +84,7 @@ impl<B: Bank> Stage<B> {
     }
 
     async fn reset(&mut self) {
-        let mut sql = "DELETE FROM tcc_guard; DELETE FROM effect; DELETE FROM account;".to_owned();
+        let mut sql = "DELETE FROM tcc_guard; DELETE FROM tcc_settled; DELETE FROM effect; DELETE FROM account;".to_owned();
         for name in ACCOUNTS {
             sql += &format!("INSERT INTO account VALUES ('{name}', {FUNDS}, 0, 0);");
         }
@@ -89,11 +92,10 @@ impl<B: Bank> Stage<B> {
         self.world = World::new();
     }
 
-    /// Numbered, and with the mark that the coordinator would send.
     fn numbered(&mut self, asks: &[Ask]) -> Vec<Ask> {
         let number = |ask: &Ask| {
             self.calls += 1;
-            Ask { number: self.calls, mark: self.world.mark(ask), ..ask.clone() }
+            Ask { number: self.calls, ..ask.clone() }
         };
         asks.iter().map(number).collect()
     }
@@ -106,16 +108,28 @@ impl<B: Bank> Stage<B> {
 
     async fn calls(&mut self, asks: &[Ask]) -> Result<(), Violation> {
         let asks = self.numbered(asks);
+        let all = self.heard(&asks, None).await?;
+        self.judge(&asks, &all, None).await
+    }
+
+    /// What each of these calls is answered, made at once and during this clean-up.
+    async fn heard(
+        &mut self,
+        asks: &[Ask],
+        cleaning: Option<Cleaning>,
+    ) -> Result<Vec<Option<Heard>>, Violation> {
         let mut calls = Vec::new();
-        for ask in &asks {
-            // That kill may come late, and must not meet whoever is given the connection next.
-            let bank = if ask.fate == Fate::KilledCommitting {
-                B::at(&self.replicas[0].place()).await
-            } else {
-                self.replicas[ask.replica].clone()
-            };
-            calls.push((Broken::new(&bank, self.mistake), ask.clone()));
+        for ask in asks {
+            calls.push((self.bank(ask.fate, ask.replica).await, ask.clone()));
         }
+        let cleaning = match cleaning {
+            Some(cleaning) => {
+                let bank = self.bank(cleaning.fate, 0).await;
+                self.tally.clean_ups += 1;
+                tokio::spawn(clean(bank, cleaning))
+            }
+            None => tokio::spawn(async {}),
+        };
         let begun: Vec<_> = calls.into_iter().map(|(bank, ask)| tokio::spawn(heard(bank, ask))).collect();
         let mut all = Vec::new();
         for asking in begun {
@@ -125,7 +139,19 @@ impl<B: Bank> Stage<B> {
             *self.tally.heard.entry(word).or_default() += 1;
             all.push(heard);
         }
-        self.judge(&asks, &all).await
+        let cleaned = timeout(STUCK, cleaning).await.map_err(|_| Violation("a clean-up is stuck".into()))?;
+        cleaned.expect("no clean-up panics");
+        Ok(all)
+    }
+
+    async fn bank(&self, fate: Fate, replica: usize) -> Broken<B> {
+        // That kill may come late, and must not meet whoever is given the connection next.
+        let bank = if fate == Fate::KilledCommitting {
+            B::at(&self.replicas[0].place()).await
+        } else {
+            self.replicas[replica].clone()
+        };
+        Broken::new(&bank, self.mistake)
     }
 
     /// Calls to a third process, which dies with what it has not committed.
@@ -142,7 +168,7 @@ impl<B: Bank> Stage<B> {
         };
         timeout(STUCK, over).await.map_err(|_| Violation("the dead do not leave".into()))?;
         self.tally.deaths += 1;
-        self.judge(&asks, &vec![None; asks.len()]).await
+        self.judge(&asks, &vec![None; asks.len()], None).await
     }
 
     async fn restart(&mut self) -> Result<(), Violation> {
@@ -152,21 +178,29 @@ impl<B: Bank> Stage<B> {
         let first = first.reopen().await;
         let second = B::at(&first.place()).await;
         self.replicas = vec![first, second];
-        self.judge(&[], &[]).await
+        self.judge(&[], &[], None).await
     }
 
-    async fn forget(&mut self, gid: u8) -> Result<(), Violation> {
-        if self.world.has_ended(gid) {
-            self.replicas[0].execute(&format!("DELETE FROM tcc_guard WHERE gid = 'g{gid}'")).await;
-            self.world.forget(gid);
+    /// As the coordinator does it: what has not ended by then ends first.
+    async fn settle(&mut self, cleaning: Cleaning, asks: &[Ask]) -> Result<(), Violation> {
+        for key in self.world.unfinished(cleaning.before) {
+            let (operation, payload, mark, fate) = (Doing::Cancel, Payload::Plain, Mark::Open, Fate::Well);
+            self.calls(&[Ask { key, operation, payload, mark, fate, replica: 0, number: 0 }]).await?;
         }
-        self.judge(&[], &[]).await
+        let asks = self.numbered(asks);
+        let all = self.heard(&asks, Some(cleaning)).await?;
+        self.judge(&asks, &all, Some(cleaning)).await
     }
 
-    async fn judge(&mut self, asks: &[Ask], heard: &[Option<Heard>]) -> Result<(), Violation> {
-        let found = World::read(&self.replicas[1], self.world.forgotten.clone()).await;
+    async fn judge(
+        &mut self,
+        asks: &[Ask],
+        heard: &[Option<Heard>],
+        cleaning: Option<Cleaning>,
+    ) -> Result<(), Violation> {
+        let found = World::read(&self.replicas[1]).await;
         found.is_sound().map_err(Violation)?;
-        if !self.world.explains(asks, heard, &found) {
+        if !self.world.explains(asks, heard, cleaning, &found) {
             return Err(Violation(format!(
                 "no order explains what was heard\n  heard: {heard:?}\n  before: {:?}\n  after: {found:?}",
                 self.world
@@ -175,6 +209,24 @@ impl<B: Bank> Stage<B> {
         self.world = found;
         Ok(())
     }
+}
+
+/// Cleans up once, until it was done or interrupted; and waits until nothing is at work for it.
+async fn clean<B: Bank>(bank: B, cleaning: Cleaning) {
+    let flaky = Flaky::new(&bank);
+    flaky.next(cleaning.fate);
+    let gone = flaky.gone();
+    while let Err(error) = forget(flaky.database(), cleaning.mark(), 1000).await {
+        match B::Database::trouble(&error) {
+            Trouble::Conflict | Trouble::Locked => {}
+            Trouble::Other => assert_ne!(cleaning.fate, Fate::Well, "{error}"),
+        }
+        if cleaning.fate != Fate::Well {
+            break;
+        }
+    }
+    drop(flaky);
+    gone.acquire().await.expect("it is never closed").forget();
 }
 
 /// Makes one call, until it is answered or its caller is to leave; and waits until nothing is at work for it.
@@ -200,10 +252,12 @@ async fn heard<B: Bank>(bank: B, ask: Ask) -> Option<Heard> {
 pub(super) async fn call<B: Bank>(bank: B, ask: Ask) -> Heard {
     let (gid, branch) = ask.key.names();
     let caller = Caller::new(&bank);
+    let begun = ask.key.begun();
     let settled = match ask.mark {
-        Mark::Open => caller.begun,
-        Mark::Settled => caller.begun + 1,
+        Mark::Absent => None,
+        Mark::Open => Some(begun),
+        Mark::Settled => Some(begun + 1),
     };
-    let caller = Caller { branch, settled, timeout: STUCK, ..caller };
+    let caller = Caller { branch, begun, settled, timeout: STUCK, ..caller };
     Heard::of(&caller.insist(ask.operation.operation().as_str(), &gid, ask.body()).await)
 }

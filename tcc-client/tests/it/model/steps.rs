@@ -6,7 +6,7 @@ use proptest::sample::select;
 use proptest_state_machine::ReferenceStateMachine;
 use tcc_client::Row;
 
-use super::world::{Ask, Doing, GIDS, Key, Mark, Payload, World};
+use super::world::{Ask, Cleaning, Doing, GIDS, Key, Mark, Payload, World};
 use crate::flaky::Fate;
 
 #[derive(Debug, Clone)]
@@ -19,8 +19,9 @@ pub(super) enum Step {
     Dies(Vec<Ask>, usize),
     /// All processes of the participant end and begin anew.
     Restart,
-    /// The coordinator's mark passes a transaction, and a clean-up takes its rows.
-    Forget(u8),
+    /// The coordinator's mark reaches a transaction, and a clean-up takes the rows of those before it, while calls of
+    /// theirs come late.
+    Settle(Cleaning, Vec<Ask>),
 }
 
 /// Draws steps by the world as it is likely to be: as if calls came in order and nothing befell them. Which world it
@@ -46,7 +47,7 @@ impl ReferenceStateMachine for Machine {
             4 => vec(ask(any.clone()), 2..=4).prop_map(Step::Calls),
             1 => (vec(ask(any), 1..=3), 1..=16_usize).prop_map(|(asks, at)| Step::Dies(asks, at)),
             1 => Just(Step::Restart),
-            1 => (0..GIDS).prop_map(Step::Forget),
+            2 => settling(likely.settled),
         ]
         .boxed()
     }
@@ -60,8 +61,12 @@ impl ReferenceStateMachine for Machine {
             }
             Step::Twice(ask) => drop(likely.call(ask)),
             Step::Restart => {}
-            Step::Forget(gid) if likely.has_ended(*gid) => likely.forget(*gid),
-            Step::Forget(_) => {}
+            Step::Settle(cleaning, _) => {
+                for key in likely.unfinished(cleaning.before) {
+                    likely.rows.insert(key, Row::Cancelled);
+                }
+                likely.forget(cleaning.before);
+            }
         }
         likely
     }
@@ -93,7 +98,7 @@ fn ask(calls: Vec<(Key, Doing)>) -> impl Strategy<Value = Ask> + Clone {
         1 => Just(Payload::Fail),
         2 => Just(Payload::Unreadable),
     ];
-    let mark = prop_oneof![12 => Just(Mark::Open), 1 => Just(Mark::Settled)];
+    let mark = prop_oneof![8 => Just(Mark::Open), 4 => Just(Mark::Absent), 1 => Just(Mark::Settled)];
     let fate = prop_oneof![
         14 => Just(Fate::Well),
         1 => Just(Fate::Conflict),
@@ -134,4 +139,22 @@ fn crossing() -> impl Strategy<Value = Step> {
         let crossed = asks.into_iter().enumerate().map(|(n, ask)| Ask { key, operation: pair[n % 2], ..ask });
         Step::Calls(crossed.collect())
     })
+}
+
+/// The mark moves on by one transaction or two, or not; what comes late is mostly tries.
+fn settling(settled: u8) -> impl Strategy<Value = Step> {
+    let late = move |(before, fate, place): (u8, Fate, _)| {
+        let calls = Key::all().filter(|key| key.gid < before.max(1)).flat_map(|key| {
+            [Doing::Try, Doing::Try, Doing::Try, Doing::Confirm, Doing::Cancel].map(|doing| (key, doing))
+        });
+        let asks = vec(ask(calls.collect()), place);
+        asks.prop_map(move |asks| Step::Settle(Cleaning { before, fate }, asks))
+    };
+    let fate = prop_oneof![
+        5 => Just(Fate::Well),
+        1 => Just(Fate::AnswerLost),
+        1 => Just(Fate::CommitLost),
+        1 => Just(Fate::KilledCommitting),
+    ];
+    ((settled..=settled + 2).prop_map(|before| before.min(GIDS)), fate, 0..=3_usize).prop_flat_map(late)
 }

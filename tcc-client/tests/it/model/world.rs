@@ -1,6 +1,6 @@
 //! The model: what guard rows, accounts and effects come to, told without a database and without the guard's code.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::payment::{Charge, How, Seen};
 pub(super) const FUNDS: i64 = 25;
 pub(super) const CENTS: i64 = 10;
 pub(super) const ACCOUNTS: [&str; 2] = ["alice", "bob"];
-pub(super) const GIDS: u8 = 4;
+pub(super) const GIDS: u8 = 5;
 pub(super) const BRANCHES: u8 = 2;
 
 /// A branch of a transaction.
@@ -55,10 +55,14 @@ pub(super) enum Payload {
     Unreadable,
 }
 
-/// Whether the transaction began before `Tcc-Settled`.
+/// What `Tcc-Settled` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Mark {
+    /// It is not there.
+    Absent,
+    /// The transaction did not begin before it.
     Open,
+    /// The transaction began before it.
     Settled,
 }
 
@@ -87,9 +91,27 @@ pub(super) struct World {
     pub(super) accounts: BTreeMap<String, Books>,
     /// The operations whose effects are there, in order.
     pub(super) effects: BTreeMap<Key, Vec<String>>,
-    /// Transactions that ended long ago, and whose rows a clean-up has taken.
-    pub(super) forgotten: BTreeSet<u8>,
+    /// The kept mark: transactions below this number began before it.
+    pub(super) settled: u8,
 }
+
+/// One of the things that happen at once.
+#[derive(Clone, Copy)]
+enum Event<'a> {
+    Call(&'a Ask, &'a Option<Heard>),
+    Clean(Cleaning),
+}
+
+/// A clean-up by the mark of this transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cleaning {
+    pub(super) before: u8,
+    pub(super) fate: Fate,
+}
+
+const ENDED: &str = "the transaction has ended long ago";
+/// When the first transaction began; the others follow.
+const BEGUN: i64 = 2000;
 
 impl Key {
     pub(super) fn all() -> impl Iterator<Item = Self> {
@@ -102,6 +124,10 @@ impl Key {
 
     fn named(gid: &str, branch: &str) -> Self {
         Self { gid: gid[1..].parse().unwrap(), branch: branch[1..].parse().unwrap() }
+    }
+
+    pub(super) fn begun(self) -> i64 {
+        BEGUN + i64::from(self.gid)
     }
 
     fn account(self) -> &'static str {
@@ -149,6 +175,12 @@ impl Ask {
     }
 }
 
+impl Cleaning {
+    pub(super) fn mark(self) -> i64 {
+        BEGUN + i64::from(self.before)
+    }
+}
+
 impl Heard {
     pub(super) fn of(seen: &Seen) -> Self {
         match seen.code() {
@@ -182,13 +214,16 @@ impl World {
             rows: BTreeMap::new(),
             accounts: ACCOUNTS.map(|name| (name.to_owned(), funds)).into(),
             effects: BTreeMap::new(),
-            forgotten: BTreeSet::new(),
+            settled: 0,
         }
     }
 
     /// What a bank holds, as far as it can be read there.
-    pub(super) async fn read<B: Bank>(bank: &B, forgotten: BTreeSet<u8>) -> Self {
-        let mut world = Self { forgotten, ..Self::new() };
+    pub(super) async fn read<B: Bank>(bank: &B) -> Self {
+        let mut world = Self::new();
+        if let Some(settled) = bank.query("SELECT settled || '' FROM tcc_settled").await.pop() {
+            world.settled = u8::try_from(settled.parse::<i64>().unwrap() - BEGUN).unwrap();
+        }
         let kept = "COALESCE('=' || kept, '')";
         for row in bank
             .query(&format!("SELECT gid || '|' || branch || '|' || state || '|' || {kept} FROM tcc_guard"))
@@ -215,20 +250,16 @@ impl World {
         world
     }
 
-    /// Whether all branches of a transaction have ended, so that the coordinator's mark may pass it.
-    pub(super) fn has_ended(&self, gid: u8) -> bool {
-        !self.rows.iter().any(|(key, row)| key.gid == gid && matches!(row, Row::Tried { .. }))
+    /// The branches of transactions before this one that have not ended, as far as the guard knows.
+    pub(super) fn unfinished(&self, before: u8) -> Vec<Key> {
+        let open = |key: &Key| matches!(self.rows.get(key), None | Some(Row::Tried { .. }));
+        Key::all().filter(|key| (self.settled..before).contains(&key.gid)).filter(open).collect()
     }
 
-    /// What a clean-up by the mark does.
-    pub(super) fn forget(&mut self, gid: u8) {
-        self.rows.retain(|key, _| key.gid != gid);
-        self.forgotten.insert(gid);
-    }
-
-    /// The mark that a call comes with. It never goes back: what was forgotten by it is called with it ever after.
-    pub(super) fn mark(&self, ask: &Ask) -> Mark {
-        if self.forgotten.contains(&ask.key.gid) { Mark::Settled } else { ask.mark }
+    /// What a clean-up by the mark of this transaction does.
+    pub(super) fn forget(&mut self, before: u8) {
+        self.rows.retain(|key, _| key.gid >= before);
+        self.settled = self.settled.max(before);
     }
 
     /// What one call does when nothing goes wrong, as in the table at the head of `guard.rs`.
@@ -253,7 +284,8 @@ impl World {
             Some(Row::Cancelled) => {
                 return (Heard::Refused("the branch is cancelled".into()), Wrote::Nothing);
             }
-            None if self.mark(ask) == Mark::Settled => Some("the transaction has ended long ago".to_owned()),
+            None if ask.mark == Mark::Settled => Some(ENDED.to_owned()),
+            None if ask.key.gid < self.settled => return (Heard::Refused(ENDED.into()), Wrote::Nothing),
             None => match ask.payload {
                 Payload::Unreadable => {
                     let error = serde_json::from_slice::<Charge>(&ask.body()).unwrap_err();
@@ -344,26 +376,58 @@ impl World {
         }
     }
 
-    /// Whether there is an order in which these calls, one after the other, are answered so and leave that world.
-    pub(super) fn explains(&self, asks: &[Ask], heard: &[Option<Heard>], after: &Self) -> bool {
-        fn reaches(world: &World, left: &mut Vec<(&Ask, &Option<Heard>)>, after: &World) -> bool {
+    /// Everything that a clean-up may come to: a row that others use at the same time may stay.
+    fn cleaned(&self, cleaning: Cleaning, used: &[Key]) -> Vec<Self> {
+        let mut outcomes = vec![self.clone()];
+        outcomes[0].forget(cleaning.before);
+        let old = |key: &&Key| key.gid < cleaning.before;
+        for (key, row) in used.iter().filter(old).filter_map(|key| self.rows.get_key_value(key)) {
+            let mut staying = outcomes.clone();
+            staying.iter_mut().for_each(|world| drop(world.rows.insert(*key, row.clone())));
+            outcomes.append(&mut staying);
+        }
+        if cleaning.fate != Fate::Well {
+            outcomes.push(self.clone());
+        }
+        outcomes
+    }
+
+    /// Whether there is an order in which these calls and this clean-up, one after the other, are answered so and
+    /// leave that world.
+    pub(super) fn explains(
+        &self,
+        asks: &[Ask],
+        heard: &[Option<Heard>],
+        cleaning: Option<Cleaning>,
+        after: &Self,
+    ) -> bool {
+        fn reaches(world: &World, left: &mut Vec<Event<'_>>, used: &[Key], after: &World) -> bool {
             if left.is_empty() {
                 return world == after;
             }
             for place in 0..left.len() {
-                let (ask, heard) = left.remove(place);
-                let found = world
-                    .outcomes(ask)
-                    .into_iter()
-                    .any(|(said, world)| (said.is_none() || said == *heard) && reaches(&world, left, after));
-                left.insert(place, (ask, heard));
+                let event = left.remove(place);
+                let outcomes = match event {
+                    Event::Call(ask, heard) => {
+                        let outcomes = world.outcomes(ask).into_iter();
+                        let said = outcomes.filter(|(said, _)| said.is_none() || said == heard);
+                        said.map(|(_, world)| world).collect()
+                    }
+                    Event::Clean(cleaning) => world.cleaned(cleaning, used),
+                };
+                let found = outcomes.iter().any(|world| reaches(world, left, used, after));
+                left.insert(place, event);
                 if found {
                     return true;
                 }
             }
             false
         }
-        reaches(self, &mut asks.iter().zip(heard).collect(), after)
+        let mut used: Vec<_> = asks.iter().map(|ask| ask.key).collect();
+        used.sort();
+        used.dedup();
+        let calls = asks.iter().zip(heard).map(|(ask, heard)| Event::Call(ask, heard));
+        reaches(self, &mut calls.chain(cleaning.map(Event::Clean)).collect(), &used, after)
     }
 
     /// What must be true whatever was called, and that the model of a single call could itself get wrong.
@@ -382,7 +446,7 @@ impl World {
             books.reserved += reserved;
             books.spent += spent;
             let agree = match self.rows.get(&key) {
-                _ if self.forgotten.contains(&key.gid) => effects[..] != ["try"],
+                _ if key.gid < self.settled => effects[..] != ["try"],
                 None | Some(Row::Refused { .. }) => effects.is_empty(),
                 Some(Row::Tried { .. }) => effects[..] == ["try"],
                 Some(Row::Confirmed { .. }) => effects[..] == ["try", "confirm"],
