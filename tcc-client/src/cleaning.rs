@@ -52,7 +52,9 @@ impl<P: Participant> Guarded<P> {
             match self.clean_up(settled).await {
                 Ok(()) => rest.done = Some(settled),
                 Err(error) => match P::Database::trouble(&error) {
-                    Trouble::Conflict | Trouble::Locked => tracing::debug!("old guard rows wait for another time"),
+                    Trouble::Conflict | Trouble::Locked => {
+                        tracing::debug!("old guard rows wait for another time")
+                    }
                     Trouble::Other => {
                         let error = &*error as &dyn std::error::Error;
                         tracing::warn!(error, "old guard rows could not be deleted");

@@ -7,14 +7,20 @@ use crate::{BoxError, Call, Timestamp};
 
 #[cfg(feature = "mysql_async")]
 pub(crate) mod mysql;
-#[cfg(feature = "mysql_async")]
+#[cfg(any(feature = "mysql_async", feature = "sqlx-mysql"))]
 mod mysql_sql;
 #[cfg(feature = "tokio-postgres")]
 pub(crate) mod postgres;
-#[cfg(feature = "tokio-postgres")]
+#[cfg(any(feature = "tokio-postgres", feature = "sqlx-postgres"))]
 mod postgres_sql;
 #[cfg(feature = "rusqlite")]
 pub(crate) mod sqlite;
+#[cfg(feature = "sqlx-mysql")]
+pub(crate) mod sqlx_mysql;
+#[cfg(any(feature = "sqlx-mysql", feature = "sqlx-postgres"))]
+mod sqlx_pool;
+#[cfg(feature = "sqlx-postgres")]
+pub(crate) mod sqlx_postgres;
 
 /// A database that can hold a guard: one row per (gid, branch), written in the same local transaction as the
 /// participant's own rows.
@@ -201,6 +207,38 @@ impl Row {
             _ => Err(BadRow(state.into())),
         }
     }
+}
+
+/// All connections were in use for too long.
+#[cfg(any(
+    feature = "mysql_async",
+    feature = "sqlx-mysql",
+    feature = "sqlx-postgres",
+    feature = "tokio-postgres"
+))]
+#[derive(Debug, thiserror::Error)]
+#[error("all connections are in use")]
+struct InUse;
+
+/// What the first error of a driver in a chain calls for.
+#[cfg(any(
+    feature = "mysql_async",
+    feature = "sqlx-mysql",
+    feature = "sqlx-postgres",
+    feature = "tokio-postgres"
+))]
+fn trouble_of<E: std::error::Error + 'static>(error: &BoxError, judge: impl Fn(&E) -> Trouble) -> Trouble {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
+    while let Some(error) = cause {
+        if error.is::<InUse>() {
+            return Trouble::Locked;
+        }
+        if let Some(error) = error.downcast_ref() {
+            return judge(error);
+        }
+        cause = error.source();
+    }
+    Trouble::Other
 }
 
 impl fmt::Display for Row {

@@ -137,6 +137,10 @@ pub use database::mysql::{MysqlDatabase, MysqlTx};
 pub use database::postgres::{PgDatabase, PgTx};
 #[cfg(feature = "rusqlite")]
 pub use database::sqlite::{OpenError, SqliteDatabase, SqliteTx};
+#[cfg(feature = "sqlx-mysql")]
+pub use database::sqlx_mysql::{SqlxMysqlDatabase, SqlxMysqlTx};
+#[cfg(feature = "sqlx-postgres")]
+pub use database::sqlx_postgres::{SqlxPgDatabase, SqlxPgTx};
 pub use database::{BadRow, Commit, Database, Row, Trouble};
 #[cfg(feature = "initiator")]
 pub use initiator::{

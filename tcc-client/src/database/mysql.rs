@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::mysql_sql as sql;
+use super::{InUse, mysql_sql as sql, trouble_of};
 use crate::limits::{CONNECT, CONNECTIONS, FINISH, LOCK_WAIT};
 use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 
@@ -57,11 +57,6 @@ struct Pool {
     idle: Mutex<Vec<Conn>>,
     durable: Once,
 }
-
-/// All connections were in use for too long.
-#[derive(Debug, thiserror::Error)]
-#[error("all connections are in use")]
-struct InUse;
 
 /// The server did not take the connection in time.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +143,7 @@ impl Database for MysqlDatabase {
     }
 
     async fn forget(tx: &mut MysqlTx, settled: Timestamp, most: u32) -> Result<u32, BoxError> {
+        tx.query_drop(sql::keep_mark(settled)).await?;
         tx.query_drop(sql::forget(settled, most)).await?;
         Ok(u32::try_from(tx.affected_rows())?)
     }
@@ -174,17 +170,7 @@ impl Database for MysqlDatabase {
     }
 
     fn trouble(error: &BoxError) -> Trouble {
-        let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
-        while let Some(error) = cause {
-            if error.is::<InUse>() {
-                return Trouble::Locked;
-            }
-            if let Some(error) = error.downcast_ref() {
-                return judge(error);
-            }
-            cause = error.source();
-        }
-        Trouble::Other
+        trouble_of(error, judge)
     }
 }
 

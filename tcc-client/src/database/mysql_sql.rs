@@ -71,14 +71,16 @@ pub(super) fn set(call: &Call, row: &Row) -> String {
     format!("RELEASE SAVEPOINT tcc_unit; UPDATE tcc_guard SET state = '{state}', kept = {kept} WHERE {key}")
 }
 
-/// The last statement of it tells how many.
-pub(super) fn forget(settled: Timestamp, most: u32) -> String {
+pub(super) fn keep_mark(settled: Timestamp) -> String {
     let settled = settled.as_millis();
     format!(
         "INSERT INTO tcc_settled (id, settled) VALUES (1, {settled})
-         ON DUPLICATE KEY UPDATE settled = GREATEST(settled, {settled});
-         DELETE FROM tcc_guard WHERE begun < {settled} ORDER BY begun LIMIT {most}"
+         ON DUPLICATE KEY UPDATE settled = GREATEST(settled, {settled})"
     )
+}
+
+pub(super) fn forget(settled: Timestamp, most: u32) -> String {
+    format!("DELETE FROM tcc_guard WHERE begun < {} ORDER BY begun LIMIT {most}", settled.as_millis())
 }
 
 /// What an error calls for, by number: `HY000` is the state of nearly all of them.

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{CancelToken, Client, Config, Socket, Statement};
 
-use super::postgres_sql as sql;
+use super::{InUse, postgres_sql as sql, trouble_of};
 use crate::limits::{CONNECT, CONNECTIONS, FINISH, LOCK_WAIT};
 use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 
@@ -72,11 +72,6 @@ struct Session {
 type Connected = Result<(Client, AbortHandle), BoxError>;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// All connections were in use for too long.
-#[derive(Debug, thiserror::Error)]
-#[error("all connections are in use")]
-struct InUse;
 
 /// Undoes what a method may have done to the session rather than to its transaction.
 const CLEAN: &str = "\
@@ -219,17 +214,7 @@ impl Database for PgDatabase {
     }
 
     fn trouble(error: &BoxError) -> Trouble {
-        let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
-        while let Some(error) = cause {
-            if error.is::<InUse>() {
-                return Trouble::Locked;
-            }
-            if let Some(error) = error.downcast_ref() {
-                return judge(error);
-            }
-            cause = error.source();
-        }
-        Trouble::Other
+        trouble_of(error, judge)
     }
 }
 

@@ -42,6 +42,10 @@ async fn the_process_that_dies() {
         "postgres" => die(&crate::banks::Postgres::at(place).await, operation, moment).await,
         #[cfg(feature = "mysql_async")]
         "mysql" => die(&crate::banks::Mysql::at(place).await, operation, moment).await,
+        #[cfg(all(feature = "sqlx-postgres", feature = "tokio-postgres"))]
+        "sqlx-postgres" => die(&crate::banks::SqlxPostgres::at(place).await, operation, moment).await,
+        #[cfg(all(feature = "sqlx-mysql", feature = "mysql_async"))]
+        "sqlx-mysql" => die(&crate::banks::SqlxMysql::at(place).await, operation, moment).await,
         _ => panic!("{order}"),
     }
 }

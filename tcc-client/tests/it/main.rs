@@ -2,6 +2,59 @@
 
 #![cfg(any(feature = "rusqlite", feature = "tokio-postgres", feature = "mysql_async"))]
 
+/// Makes of generic tests one for each of these banks, in a module of its name.
+macro_rules! on_each {
+    ($tests:tt $($(#[$when:meta])+ $module:ident: $bank:ident),+ $(,)?) => {
+        $($(#[$when])+ on_each! { @one $module $bank $tests })+
+    };
+    (@one $module:ident $bank:ident ($($name:ident),+)) => {
+        mod $module {
+            use crate::banks::Pooled as _;
+
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(bank) = crate::banks::$bank::open().await {
+                    super::$name(bank).await;
+                }
+            })+
+        }
+    };
+}
+
+/// Makes of generic tests one for each server, and for each driver of it.
+macro_rules! on_each_server {
+    ($($name:ident),+ $(,)?) => {
+        on_each_postgres!($($name),+);
+        on_each_mysql!($($name),+);
+    };
+}
+
+/// Makes of generic tests one for each driver of PostgreSQL.
+macro_rules! on_each_postgres {
+    ($($name:ident),+ $(,)?) => {
+        on_each! {
+            ($($name),+)
+            #[cfg(feature = "tokio-postgres")]
+            postgres: Postgres,
+            #[cfg(all(feature = "sqlx-postgres", feature = "tokio-postgres"))]
+            sqlx_postgres: SqlxPostgres,
+        }
+    };
+}
+
+/// Makes of generic tests one for each driver of MySQL.
+macro_rules! on_each_mysql {
+    ($($name:ident),+ $(,)?) => {
+        on_each! {
+            ($($name),+)
+            #[cfg(feature = "mysql_async")]
+            mysql: Mysql,
+            #[cfg(all(feature = "sqlx-mysql", feature = "mysql_async"))]
+            sqlx_mysql: SqlxMysql,
+        }
+    };
+}
+
 /// Makes of generic tests one for each database.
 macro_rules! on_each_database {
     ($($name:ident),+ $(,)?) => {
@@ -13,25 +66,7 @@ macro_rules! on_each_database {
             })+
         }
 
-        #[cfg(feature = "tokio-postgres")]
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                if let Some(bank) = crate::banks::Postgres::open().await {
-                    super::$name(bank).await;
-                }
-            })+
-        }
-
-        #[cfg(feature = "mysql_async")]
-        mod mysql {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                if let Some(bank) = crate::banks::Mysql::open().await {
-                    super::$name(bank).await;
-                }
-            })+
-        }
+        on_each_server!($($name),+);
     };
 }
 
@@ -72,5 +107,13 @@ mod promises;
 /// What only SQLite can show: pragmas, other processes on the same file.
 #[cfg(feature = "rusqlite")]
 mod sqlite;
+/// What pools of sqlx do in their own way.
+#[cfg(all(
+    feature = "sqlx-mysql",
+    feature = "sqlx-postgres",
+    feature = "mysql_async",
+    feature = "tokio-postgres"
+))]
+mod sqlx;
 /// Every short sequence of calls against a table of what it must come to.
 mod table;

@@ -79,6 +79,10 @@ async fn whatever_is_called_the_guard_does_as_the_model<B: Bank>(bank: B) {
 }
 
 async fn a_guard_with_a_mistake_is_found_out<B: Bank>(bank: B) {
+    // That tests the model; once for each server.
+    if bank.place().starts_with("sqlx-") {
+        return;
+    }
     for mistake in Mistake::ALL {
         // SQLite has one writer at a time, whom the missing lock of a row does not let in.
         if mistake == Mistake::ReadsUnlocked && !bank.place().contains("://") {

@@ -8,30 +8,38 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::banks::{Bank, Books, Mysql};
+use crate::banks::{Bank, Books, Mysql, Pooled};
 use crate::payment::{Caller, How, Seen};
 use crate::pooled;
 
 const UNTOUCHED: Books = Books { free: 1000, reserved: 0, spent: 0 };
 
-macro_rules! bank {
-    () => {
-        match Mysql::open().await {
-            Some(bank) => bank,
-            None => return,
-        }
-    };
-}
+on_each_mysql!(
+    p5_a_connection_that_is_lost_in_the_middle_takes_everything_with_it,
+    connections_that_died_in_the_pool_are_not_noticed,
+    p5_a_method_that_begins_another_transaction_is_found_out,
+    p5_a_method_that_defines_a_table_is_found_out,
+    p5_what_follows_a_transaction_that_has_ended_is_not_committed_by_itself,
+    a_serialization_failure_runs_the_method_again_and_not_for_ever,
+    a_deadlock_runs_one_of_its_methods_again,
+    a_row_that_others_hold_too_long_answers_425,
+    p2_a_long_reply_is_kept_whole,
+    an_update_that_changes_nothing_has_found_its_row,
+    many_instances_may_create_the_schema_at_once,
+    a_pool_that_is_in_use_too_long_answers_425,
+    p5_a_time_out_interrupts_the_server_and_its_connection_is_never_used_again,
+    p2_a_reply_in_any_script_is_kept_by_a_server_of_another_character_set,
+);
 
 /// The connections of the participants.
-async fn connections(bank: &Mysql) -> Vec<String> {
+async fn connections(bank: &impl Bank) -> Vec<String> {
     let sql = "SELECT CAST(id AS char) FROM information_schema.processlist
                WHERE db = DATABASE() AND id <> CONNECTION_ID()";
     bank.query(sql).await
 }
 
 /// Ends the connections of the participants, as a failing network or an administrator does.
-async fn terminate(bank: &Mysql) -> usize {
+async fn terminate(bank: &impl Bank) -> usize {
     let ids = connections(bank).await;
     for id in &ids {
         bank.execute(&format!("KILL CONNECTION {id}")).await;
@@ -39,9 +47,7 @@ async fn terminate(bank: &Mysql) -> usize {
     ids.len()
 }
 
-#[tokio::test]
-async fn p5_a_connection_that_is_lost_in_the_middle_takes_everything_with_it() {
-    let bank = bank!();
+async fn p5_a_connection_that_is_lost_in_the_middle_takes_everything_with_it<B: Pooled>(bank: B) {
     let caller = Caller::new(&bank);
     let gated = caller.how("try", How::Gate);
     let trying = tokio::spawn(async move { gated.once("try", "t").await });
@@ -55,18 +61,14 @@ async fn p5_a_connection_that_is_lost_in_the_middle_takes_everything_with_it() {
     assert_eq!(bank.effects("t").await, ["try"]);
 }
 
-#[tokio::test]
-async fn connections_that_died_in_the_pool_are_not_noticed() {
-    let bank = bank!();
+async fn connections_that_died_in_the_pool_are_not_noticed<B: Pooled>(bank: B) {
     let caller = Caller::new(&bank);
     assert_eq!(caller.once("try", "t").await, Seen::done());
     assert_eq!(terminate(&bank).await, 1);
     assert_eq!(caller.once("confirm", "t").await, Seen::done());
 }
 
-#[tokio::test]
-async fn p5_a_method_that_begins_another_transaction_is_found_out() {
-    let bank = bank!();
+async fn p5_a_method_that_begins_another_transaction_is_found_out<B: Pooled>(bank: B) {
     let caller = Caller::new(&bank);
     assert_eq!(caller.once("try", "t").await, Seen::done());
     let again = How::Statement("ROLLBACK; START TRANSACTION; UPDATE account SET spent = 7".into());
@@ -77,9 +79,7 @@ async fn p5_a_method_that_begins_another_transaction_is_found_out() {
     assert_eq!(bank.books().await, Books { free: 990, reserved: 0, spent: 10 });
 }
 
-#[tokio::test]
-async fn p5_a_method_that_defines_a_table_is_found_out() {
-    let bank = bank!();
+async fn p5_a_method_that_defines_a_table_is_found_out<B: Pooled>(bank: B) {
     let caller = Caller::new(&bank);
     assert_eq!(caller.once("try", "t").await, Seen::done());
     // It commits what was before it, and the guard row must not follow alone.
@@ -89,9 +89,7 @@ async fn p5_a_method_that_defines_a_table_is_found_out() {
     assert_eq!(bank.row("t").await.unwrap(), "tried");
 }
 
-#[tokio::test]
-async fn p5_what_follows_a_transaction_that_has_ended_is_not_committed_by_itself() {
-    let bank = bank!();
+async fn p5_what_follows_a_transaction_that_has_ended_is_not_committed_by_itself<B: Pooled>(bank: B) {
     let caller = Caller::new(&bank);
     let seen = caller
         .how("try", How::Statement("ROLLBACK; UPDATE account SET spent = 7".into()))
@@ -101,9 +99,7 @@ async fn p5_what_follows_a_transaction_that_has_ended_is_not_committed_by_itself
     assert_eq!((bank.row("t").await, bank.books().await), (None, UNTOUCHED));
 }
 
-#[tokio::test]
-async fn a_serialization_failure_runs_the_method_again_and_not_for_ever() {
-    let bank = bank!();
+async fn a_serialization_failure_runs_the_method_again_and_not_for_ever<B: Pooled>(bank: B) {
     bank.execute("CREATE SEQUENCE failures NOCACHE").await;
     // A sequence does not roll back.
     let failing = |times: u32, state: &str, number: u32| {
@@ -124,9 +120,7 @@ async fn a_serialization_failure_runs_the_method_again_and_not_for_ever() {
     assert_eq!(bank.row("t").await.unwrap(), "tried");
 }
 
-#[tokio::test]
-async fn a_deadlock_runs_one_of_its_methods_again() {
-    let bank = bank!();
+async fn a_deadlock_runs_one_of_its_methods_again<B: Pooled>(bank: B) {
     bank.execute("CREATE SEQUENCE visits NOCACHE").await;
     let both = |other: &str| {
         format!(
@@ -138,10 +132,8 @@ async fn a_deadlock_runs_one_of_its_methods_again() {
     pooled::a_deadlock_runs_one_of_its_methods_again(&bank, both).await;
 }
 
-#[tokio::test]
-async fn a_row_that_others_hold_too_long_answers_425() {
-    let bank = bank!();
-    let mut other = Conn::new(Opts::from_url(&bank.place()).unwrap()).await.unwrap();
+async fn a_row_that_others_hold_too_long_answers_425<B: Pooled>(bank: B) {
+    let mut other = Conn::new(Opts::from_url(bank.url()).unwrap()).await.unwrap();
     other.query_drop("START TRANSACTION; UPDATE account SET reserved = 1").await.unwrap();
     let caller = Caller::new(&bank);
     let seen = caller.once("try", "t").await;
@@ -151,16 +143,14 @@ async fn a_row_that_others_hold_too_long_answers_425() {
     assert_eq!(caller.once("try", "t").await, Seen::done());
 }
 
-#[tokio::test]
-async fn a_pool_that_is_in_use_too_long_answers_425() {
-    let bank = bank!().with_connections(1);
+async fn a_pool_that_is_in_use_too_long_answers_425<B: Pooled>(bank: B) {
+    let bank = bank.with_connections(1);
     pooled::a_pool_that_is_in_use_too_long_answers_425(&bank).await;
     assert_eq!(connections(&bank).await.len(), 1);
 }
 
-#[tokio::test]
-async fn p5_a_time_out_interrupts_the_server_and_its_connection_is_never_used_again() {
-    let bank = bank!().with_connections(1);
+async fn p5_a_time_out_interrupts_the_server_and_its_connection_is_never_used_again<B: Pooled>(bank: B) {
+    let bank = bank.with_connections(1);
     let caller = Caller::new(&bank);
     // A sleep would look after its client by itself.
     let busy = "DO BENCHMARK(1000000000000, MD5('busy'))";
@@ -179,7 +169,8 @@ async fn p5_a_time_out_interrupts_the_server_and_its_connection_is_never_used_ag
 
 #[tokio::test]
 async fn what_a_method_does_to_its_session_does_not_reach_the_next() {
-    let bank = bank!().with_connections(1);
+    let Some(bank) = Mysql::open().await else { return };
+    let bank = bank.with_connections(1);
     let caller = Caller::new(&bank);
     let untidy =
         "SET NAMES latin1, sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES', innodb_lock_wait_timeout = 50, @mine = 1;
@@ -197,9 +188,8 @@ async fn what_a_method_does_to_its_session_does_not_reach_the_next() {
     assert_eq!(connections(&bank).await.len(), 1, "it was the same connection");
 }
 
-#[tokio::test]
-async fn p2_a_reply_in_any_script_is_kept_by_a_server_of_another_character_set() {
-    let bank = bank!().with_connections(1);
+async fn p2_a_reply_in_any_script_is_kept_by_a_server_of_another_character_set<B: Pooled>(bank: B) {
+    let bank = bank.with_connections(1);
     assert_eq!(bank.query("SELECT @@global.character_set_server").await, ["latin1"]);
     let reply = json!({ "text": "ü漢字🦀", "quotes": "'\"\\' \\x27" });
     let caller = Caller::new(&bank).how("try", How::Reply(reply.clone()));
@@ -213,9 +203,7 @@ async fn p2_a_reply_in_any_script_is_kept_by_a_server_of_another_character_set()
     assert_eq!(kept, [reply.to_string()], "also as others read it");
 }
 
-#[tokio::test]
-async fn p2_a_long_reply_is_kept_whole() {
-    let bank = bank!();
+async fn p2_a_long_reply_is_kept_whole<B: Pooled>(bank: B) {
     // As long as fits in a payload, by which this participant is told what to reply.
     let reply = json!("x".repeat(tcc_core::limits::REPLY - 1000));
     let caller = Caller::new(&bank).how("try", How::Reply(reply.clone()));
@@ -224,23 +212,19 @@ async fn p2_a_long_reply_is_kept_whole() {
     assert_eq!(caller.once("try", "t").await, first);
 }
 
-#[tokio::test]
-async fn an_update_that_changes_nothing_has_found_its_row() {
-    let bank = bank!();
+async fn an_update_that_changes_nothing_has_found_its_row<B: Pooled>(bank: B) {
     let mut caller = Caller::new(&bank);
     caller.charge.cents = 0;
     assert_eq!(caller.once("try", "t").await, Seen::done());
     assert_eq!(caller.once("confirm", "t").await, Seen::done());
 }
 
-#[tokio::test]
-async fn many_instances_may_create_the_schema_at_once() {
-    let bank = bank!();
+async fn many_instances_may_create_the_schema_at_once<B: Pooled>(bank: B) {
     bank.execute("DROP TABLE tcc_guard").await;
     let mut set = JoinSet::new();
     for _ in 0..8 {
         let bank = bank.clone();
-        set.spawn(async move { bank.database().create_schema().await.map_err(|e| e.to_string()) });
+        set.spawn(async move { bank.create_schema().await.map_err(|e| e.to_string()) });
     }
     assert_eq!(set.join_all().await, vec![Ok(()); 8]);
     assert_eq!(Caller::new(&bank).once("try", "t").await, Seen::done());

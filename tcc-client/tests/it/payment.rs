@@ -221,7 +221,11 @@ impl Caller {
             ("tcc-begun", self.begun.to_string()),
         ];
         let settled = self.settled.map(|settled| ("tcc-settled", settled.to_string()));
-        headers.into_iter().chain(settled).map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        headers
+            .into_iter()
+            .chain(settled)
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 }
 

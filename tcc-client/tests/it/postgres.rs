@@ -5,23 +5,29 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 
-use crate::banks::{Bank, Books, Postgres};
+use crate::banks::{Bank, Books, Pooled, Postgres};
 use crate::payment::{Caller, How, Seen};
 use crate::pooled;
 
 const UNTOUCHED: Books = Books { free: 1000, reserved: 0, spent: 0 };
 
-macro_rules! bank {
-    () => {
-        match Postgres::open().await {
-            Some(bank) => bank,
-            None => return,
-        }
-    };
-}
+on_each_postgres!(
+    p5_a_connection_that_is_lost_in_the_middle_takes_everything_with_it,
+    connections_that_died_in_the_pool_are_not_noticed,
+    p5_an_error_that_a_method_ignores_still_undoes_its_transaction,
+    p5_a_method_that_begins_another_transaction_is_found_out,
+    an_error_in_a_deferred_constraint_is_no_success,
+    a_serialization_failure_runs_the_method_again_and_not_for_ever,
+    a_deadlock_runs_one_of_its_methods_again,
+    a_row_that_others_hold_too_long_answers_425,
+    a_server_that_does_not_wait_for_its_disk_is_told_to,
+    many_instances_may_create_the_schema_at_once,
+    a_pool_that_is_in_use_too_long_answers_425,
+    p5_a_time_out_interrupts_the_server_and_its_connection_is_never_used_again,
+);
 
 /// Ends the connections of the database that are in this state, as a failing network or an administrator does.
-async fn terminate(bank: &Postgres, state: &str) -> usize {
+async fn terminate(bank: &impl Bank, state: &str) -> usize {
     let sql = format!(
         "SELECT pg_terminate_backend(pid, 5000)::text FROM pg_stat_activity
          WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = '{state}'"
@@ -29,15 +35,13 @@ async fn terminate(bank: &Postgres, state: &str) -> usize {
     bank.query(&sql).await.len()
 }
 
-async fn connections(bank: &Postgres) -> usize {
+async fn connections(bank: &impl Bank) -> usize {
     let sql = "SELECT pid::text FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
     bank.query(sql).await.len()
 }
 
-#[tokio::test]
-async fn p5_a_connection_that_is_lost_in_the_middle_takes_everything_with_it() {
-    let bank = bank!();
+async fn p5_a_connection_that_is_lost_in_the_middle_takes_everything_with_it<B: Pooled>(bank: B) {
     let caller = Caller::new(&bank);
     let gated = caller.how("try", How::Gate);
     let trying = tokio::spawn(async move { gated.once("try", "t").await });
@@ -51,18 +55,14 @@ async fn p5_a_connection_that_is_lost_in_the_middle_takes_everything_with_it() {
     assert_eq!(bank.effects("t").await, ["try"]);
 }
 
-#[tokio::test]
-async fn connections_that_died_in_the_pool_are_not_noticed() {
-    let bank = bank!();
+async fn connections_that_died_in_the_pool_are_not_noticed<B: Pooled>(bank: B) {
     let caller = Caller::new(&bank);
     assert_eq!(caller.once("try", "t").await, Seen::done());
     assert_eq!(terminate(&bank, "idle").await, 1);
     assert_eq!(caller.once("confirm", "t").await, Seen::done());
 }
 
-#[tokio::test]
-async fn p5_an_error_that_a_method_ignores_still_undoes_its_transaction() {
-    let bank = bank!();
+async fn p5_an_error_that_a_method_ignores_still_undoes_its_transaction<B: Pooled>(bank: B) {
     // PostgreSQL answers the COMMIT of such a transaction with success, and rolls it back.
     let caller = Caller::new(&bank).how("try", How::Spoil("SELECT 1/0".into()));
     let seen = caller.once("try", "t").await;
@@ -70,9 +70,7 @@ async fn p5_an_error_that_a_method_ignores_still_undoes_its_transaction() {
     assert_eq!((bank.row("t").await, bank.books().await), (None, UNTOUCHED));
 }
 
-#[tokio::test]
-async fn p5_a_method_that_begins_another_transaction_is_found_out() {
-    let bank = bank!();
+async fn p5_a_method_that_begins_another_transaction_is_found_out<B: Pooled>(bank: B) {
     let caller = Caller::new(&bank);
     assert_eq!(caller.once("try", "t").await, Seen::done());
     let seen = caller.how("confirm", How::Statement("ROLLBACK; BEGIN".into())).once("confirm", "t").await;
@@ -82,9 +80,7 @@ async fn p5_a_method_that_begins_another_transaction_is_found_out() {
     assert_eq!(bank.books().await, Books { free: 990, reserved: 0, spent: 10 });
 }
 
-#[tokio::test]
-async fn an_error_in_a_deferred_constraint_is_no_success() {
-    let bank = bank!();
+async fn an_error_in_a_deferred_constraint_is_no_success<B: Pooled>(bank: B) {
     bank.execute("CREATE TABLE parent (id int PRIMARY KEY)").await;
     bank.execute("CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)").await;
     let caller = Caller::new(&bank);
@@ -94,9 +90,7 @@ async fn an_error_in_a_deferred_constraint_is_no_success() {
     assert_eq!(caller.once("try", "t").await, Seen::done());
 }
 
-#[tokio::test]
-async fn a_serialization_failure_runs_the_method_again_and_not_for_ever() {
-    let bank = bank!();
+async fn a_serialization_failure_runs_the_method_again_and_not_for_ever<B: Pooled>(bank: B) {
     bank.execute("CREATE SEQUENCE failures").await;
     // A sequence does not roll back.
     let failing = |times: u32| {
@@ -114,9 +108,7 @@ async fn a_serialization_failure_runs_the_method_again_and_not_for_ever() {
     assert_eq!(bank.row("t").await.unwrap(), "tried");
 }
 
-#[tokio::test]
-async fn a_deadlock_runs_one_of_its_methods_again() {
-    let bank = bank!();
+async fn a_deadlock_runs_one_of_its_methods_again<B: Pooled>(bank: B) {
     bank.execute("CREATE SEQUENCE visits").await;
     let both = |other: &str| {
         format!(
@@ -128,10 +120,8 @@ async fn a_deadlock_runs_one_of_its_methods_again() {
     pooled::a_deadlock_runs_one_of_its_methods_again(&bank, both).await;
 }
 
-#[tokio::test]
-async fn a_row_that_others_hold_too_long_answers_425() {
-    let bank = bank!();
-    let (client, connection) = tokio_postgres::connect(&bank.place(), NoTls).await.unwrap();
+async fn a_row_that_others_hold_too_long_answers_425<B: Pooled>(bank: B) {
+    let (client, connection) = tokio_postgres::connect(bank.url(), NoTls).await.unwrap();
     tokio::spawn(connection);
     client.batch_execute("BEGIN; UPDATE account SET free = free").await.unwrap();
     let caller = Caller::new(&bank);
@@ -142,16 +132,14 @@ async fn a_row_that_others_hold_too_long_answers_425() {
     assert_eq!(caller.once("try", "t").await, Seen::done());
 }
 
-#[tokio::test]
-async fn a_pool_that_is_in_use_too_long_answers_425() {
-    let bank = bank!().with_connections(1);
+async fn a_pool_that_is_in_use_too_long_answers_425<B: Pooled>(bank: B) {
+    let bank = bank.with_connections(1);
     pooled::a_pool_that_is_in_use_too_long_answers_425(&bank).await;
     assert_eq!(connections(&bank).await, 1);
 }
 
-#[tokio::test]
-async fn p5_a_time_out_interrupts_the_server_and_its_connection_is_never_used_again() {
-    let bank = bank!().with_connections(1);
+async fn p5_a_time_out_interrupts_the_server_and_its_connection_is_never_used_again<B: Pooled>(bank: B) {
+    let bank = bank.with_connections(1);
     let caller = Caller::new(&bank);
     let mut sleeping = caller.how("try", How::Statement("SELECT pg_sleep(30)".into()));
     sleeping.timeout = Duration::from_millis(300);
@@ -166,7 +154,8 @@ async fn p5_a_time_out_interrupts_the_server_and_its_connection_is_never_used_ag
 
 #[tokio::test]
 async fn what_a_method_does_to_its_session_does_not_reach_the_next() {
-    let bank = bank!().with_connections(1);
+    let Some(bank) = Postgres::open().await else { return };
+    let bank = bank.with_connections(1);
     let caller = Caller::new(&bank);
     let untidy = "SET search_path = nowhere; SELECT pg_advisory_lock(7);
                   CREATE TEMP TABLE account_copy (x int); SET SESSION lock_timeout = 0;
@@ -182,9 +171,7 @@ async fn what_a_method_does_to_its_session_does_not_reach_the_next() {
     assert_eq!(connections(&bank).await, 1, "it was the same connection");
 }
 
-#[tokio::test]
-async fn a_server_that_does_not_wait_for_its_disk_is_told_to() {
-    let bank = bank!();
+async fn a_server_that_does_not_wait_for_its_disk_is_told_to<B: Pooled>(bank: B) {
     let name = bank.place().rsplit('/').next().unwrap().to_owned();
     bank.execute(&format!("ALTER DATABASE {name} SET synchronous_commit = off")).await;
     let caller = Caller::new(&bank);
@@ -192,14 +179,12 @@ async fn a_server_that_does_not_wait_for_its_disk_is_told_to() {
     assert_eq!(caller.how("try", How::Statement(check.into())).once("try", "t").await, Seen::done());
 }
 
-#[tokio::test]
-async fn many_instances_may_create_the_schema_at_once() {
-    let bank = bank!();
+async fn many_instances_may_create_the_schema_at_once<B: Pooled>(bank: B) {
     bank.execute("DROP TABLE tcc_guard").await;
     let mut set = JoinSet::new();
     for _ in 0..8 {
         let bank = bank.clone();
-        set.spawn(async move { bank.database().create_schema().await.map_err(|e| e.to_string()) });
+        set.spawn(async move { bank.create_schema().await.map_err(|e| e.to_string()) });
     }
     assert_eq!(set.join_all().await, vec![Ok(()); 8]);
     assert_eq!(Caller::new(&bank).once("try", "t").await, Seen::done());

@@ -100,7 +100,10 @@ async fn what_is_left_open_between_calls_is_rolled_back() {
 async fn until_clean(bank: &Sqlite, caller: &Caller, settled: i64) {
     let cleaned = async {
         loop {
-            assert_eq!(Caller { settled: Some(settled), ..caller.clone() }.call("try", "t").await, Seen::done());
+            assert_eq!(
+                Caller { settled: Some(settled), ..caller.clone() }.call("try", "t").await,
+                Seen::done()
+            );
             let old = format!("SELECT gid FROM tcc_guard WHERE begun < {settled}");
             if bank.query(&old).await.is_empty() {
                 return;

@@ -49,6 +49,10 @@ async fn the_process_that_dies() {
         "postgres" => die::<crate::banks::Postgres>(order).await,
         #[cfg(feature = "mysql_async")]
         "mysql" => die::<crate::banks::Mysql>(order).await,
+        #[cfg(all(feature = "sqlx-postgres", feature = "tokio-postgres"))]
+        "sqlx-postgres" => die::<crate::banks::SqlxPostgres>(order).await,
+        #[cfg(all(feature = "sqlx-mysql", feature = "mysql_async"))]
+        "sqlx-mysql" => die::<crate::banks::SqlxMysql>(order).await,
         kind => panic!("{kind}"),
     }
 }

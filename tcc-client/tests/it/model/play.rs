@@ -84,7 +84,9 @@ impl<B: Bank> Stage<B> {
     }
 
     async fn reset(&mut self) {
-        let mut sql = "DELETE FROM tcc_guard; DELETE FROM tcc_settled; DELETE FROM effect; DELETE FROM account;".to_owned();
+        let mut sql =
+            "DELETE FROM tcc_guard; DELETE FROM tcc_settled; DELETE FROM effect; DELETE FROM account;"
+                .to_owned();
         for name in ACCOUNTS {
             sql += &format!("INSERT INTO account VALUES ('{name}', {FUNDS}, 0, 0);");
         }
