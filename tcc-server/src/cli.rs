@@ -1,121 +1,50 @@
-//! The command line: flags over `TCC_*` environment over defaults, all of it checked before anything is opened.
+//! The command line: flags over `TCC_*` environment over a file over defaults, all of it checked before anything
+//! is opened.
 //!
 //! | exit code | means |
 //! |---|---|
 //! | 0 | drained after SIGTERM or SIGINT |
 //! | 1 | could not start, for instance because the log belongs to another process or the port is taken |
-//! | 2 | a flag or a variable is wrong; nothing was opened |
+//! | 2 | a flag, a variable or a key of the file is wrong; nothing was opened |
 //! | 3 | the time to drain was over before every call was; their outcome is found out at the next start |
 //! | 70 | whether a write became durable is not known: start it again, and it goes by what the log then says |
 
+mod config;
+mod file;
+mod flags;
+
 use std::ffi::OsString;
-use std::io::IsTerminal;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
-use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use tcc_core::Patience;
 
-use crate::api::{self, Callers, Listening, Token};
+use self::config::{Config, Usage, Wanted};
+use self::flags::{Flags, LogFormat};
+use crate::api::{self, Listening};
 use crate::coordinator::{Coordinator, Settings, chain};
+use crate::limits;
 use crate::scheduler::{Drained, Scheduler};
 use crate::store::{SqliteOptions, SqliteStore};
-use crate::transport::{AllowList, HttpTransport, Transports};
+use crate::transport::{HttpTransport, Transports};
 
 const EXIT_USAGE: u8 = 2;
 const EXIT_CUT_SHORT: u8 = 3;
 const EXIT_UNKNOWN: u8 = 70;
 
-/// The tcc transaction coordinator.
-#[derive(Parser, Debug)]
-#[command(name = "tcc-server", version, about, allow_negative_numbers = true)]
-struct Flags {
-    /// The log: a SQLite file, made if it is missing.
-    #[arg(long, env = "TCC_DB", value_name = "FILE", default_value = "tcc.db")]
-    db: PathBuf,
-
-    /// The address to listen on. Any other than loopback needs a token, or --insecure.
-    #[arg(long, env = "TCC_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:7780")]
-    listen: SocketAddr,
-
-    /// A file that holds the token callers send as `Authorization: Bearer …`.
-    #[arg(long, env = "TCC_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-
-    /// Follows whoever can reach it without a token, beyond loopback too.
-    #[arg(long, env = "TCC_INSECURE", value_parser = BoolishValueParser::new())]
-    insecure: bool,
-
-    /// A host, host:port or network that may be called; without any, all that are not link-local or metadata.
-    #[arg(long, env = "TCC_ALLOW", value_name = "HOST|NETWORK", value_delimiter = ',')]
-    allow: Vec<String>,
-
-    /// How long an ended transaction is kept whole.
-    #[arg(long, env = "TCC_RETENTION", value_name = "LENGTH", default_value = "7d", value_parser = length)]
-    retention: Duration,
-
-    /// How long the gid and the end of a purged transaction are remembered.
-    #[arg(long, env = "TCC_REMEMBER", value_name = "LENGTH", default_value = "30d", value_parser = length)]
-    remember: Duration,
-
-    /// The time-out of a call whose branch gives none.
-    #[arg(long, env = "TCC_CALL_TIMEOUT", value_name = "LENGTH", default_value = "10s", value_parser = length)]
-    call_timeout: Duration,
-
-    /// Calls in flight to one destination.
-    #[arg(long, env = "TCC_PER_DESTINATION", value_name = "CALLS", default_value = "128",
-          value_parser = clap::value_parser!(u16).range(1..))]
-    per_destination: u16,
-
-    /// A transaction calls for a human after this many calls without an answer that settles it.
-    #[arg(long, env = "TCC_ATTENTION_ATTEMPTS", value_name = "CALLS", default_value = "20",
-          value_parser = clap::value_parser!(u32).range(1..))]
-    attention_attempts: u32,
-
-    /// A transaction calls for a human after this long.
-    #[arg(long, env = "TCC_ATTENTION_AGE", value_name = "LENGTH", default_value = "5m", value_parser = length)]
-    attention_age: Duration,
-
-    /// How long calls and requests under way may take to end after SIGTERM.
-    #[arg(long, env = "TCC_DRAIN", value_name = "LENGTH", default_value = "20s", value_parser = length)]
-    drain: Duration,
-
-    /// How log lines look; human on a terminal, JSON elsewhere.
-    #[arg(long, env = "TCC_LOG_FORMAT", value_name = "FORMAT")]
-    log_format: Option<LogFormat>,
-
-    /// Which log lines are written, as in `info` or `tcc_server=debug`.
-    #[arg(long, env = "TCC_LOG", value_name = "FILTER", default_value = "info")]
-    log: tracing_subscriber::filter::Targets,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Human,
-    Json,
-}
-
-/// What the flags come to, checked.
-struct Config {
-    flags: Flags,
-    callers: Callers,
-    allow: AllowList,
-}
-
 /// Runs the coordinator until it is told to stop.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let config = match parse(arguments) {
-        Ok(config) => config,
-        Err(Stop::Answered(text)) => {
+    let config = match config::parse(arguments) {
+        Ok(Wanted::Run(config)) => *config,
+        Ok(Wanted::Answer(text)) => {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
-        Err(Stop::Usage(why)) => {
+        Err(Usage(why)) => {
             eprintln!("tcc-server: {why}");
             return ExitCode::from(EXIT_USAGE);
         }
@@ -138,55 +67,27 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-enum Stop {
-    /// `--help` or `--version`.
-    Answered(String),
-    /// One line that names key and value.
-    Usage(String),
+/// Reads a file that holds a secret, which not everyone on the machine may read.
+fn secret<T, E: ToString>(file: &Path, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<T, String> {
+    let secret = parse(text(file)?.trim()).map_err(|why| why.to_string())?;
+    if is_anyones(file) {
+        return Err("anyone on this machine can read it; chmod o= it".to_owned());
+    }
+    Ok(secret)
 }
 
-fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Stop> {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let flags = Flags::command()
-        .try_get_matches_from(&arguments)
-        .and_then(|matches| Flags::from_arg_matches(&matches))
-        .map_err(|error| stop(&error, &arguments))?;
-    let usage = |why: String| Stop::Usage(why);
-    let token = match &flags.token_file {
-        None => None,
-        Some(file) => {
-            let named = format!("--token-file {}", file.display());
-            let text = std::fs::read_to_string(file).map_err(|error| usage(format!("{named}: {error}")))?;
-            let token = Token::new(text.trim()).map_err(|why| usage(format!("{named}: {why}")))?;
-            if is_anyones(file) {
-                return Err(usage(format!("{named}: anyone on this machine can read it; chmod o= it")));
-            }
-            Some(token)
-        }
+/// Reads a file that is named in a setting.
+fn text(file: &Path) -> Result<String, String> {
+    let read = || {
+        let mut text = String::new();
+        std::fs::File::open(file)?.take(limits::CONFIGURED_FILE + 1).read_to_string(&mut text)?;
+        Ok(text)
     };
-    let callers = match token {
-        Some(token) => Callers::WithToken(token),
-        None if flags.insecure => Callers::Anyone,
-        None if flags.listen.ip().is_loopback() => Callers::OfThisMachine,
-        None => {
-            let address = flags.listen;
-            return Err(usage(format!(
-                "--listen {address}: others could reach it, so it needs --token-file, or --insecure if that is meant"
-            )));
-        }
-    };
-    if flags.remember < flags.retention {
-        let [remember, retention] = [flags.remember, flags.retention].map(humantime::format_duration);
-        return Err(usage(format!("--remember {remember}: it is shorter than --retention {retention}")));
+    let text = read().map_err(|error: std::io::Error| error.to_string())?;
+    if text.len() as u64 > limits::CONFIGURED_FILE {
+        return Err(format!("it has over {} bytes", limits::CONFIGURED_FILE));
     }
-    if flags.call_timeout > tcc_core::limits::CALL_TIMEOUT || flags.call_timeout.is_zero() {
-        let [given, most] =
-            [flags.call_timeout, tcc_core::limits::CALL_TIMEOUT].map(humantime::format_duration);
-        return Err(usage(format!("--call-timeout {given}: it is zero or over {most}")));
-    }
-    let allow = AllowList::parse(flags.allow.iter().map(String::as_str))
-        .map_err(|why| usage(format!("--allow: {why}")))?;
-    Ok(Config { flags, callers, allow })
+    Ok(text)
 }
 
 /// Whether every user of the machine may read a file.
@@ -199,39 +100,6 @@ fn is_anyones(file: &Path) -> bool {
 #[cfg(not(unix))]
 const fn is_anyones(_: &Path) -> bool {
     false
-}
-
-/// Clap's message in one line. Where the value came from the environment it names the variable.
-fn stop(error: &clap::Error, arguments: &[OsString]) -> Stop {
-    use clap::error::{ContextKind, ContextValue, ErrorKind};
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return Stop::Answered(error.to_string());
-    }
-    let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    let line = line.strip_prefix("error: ").unwrap_or(line).to_owned();
-    let flag = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(flag)) => flag.split([' ', '=']).next().unwrap_or_default().to_owned(),
-        _ => return Stop::Usage(line),
-    };
-    let given = arguments.iter().any(|argument| {
-        argument
-            .to_str()
-            .is_some_and(|a| a == flag || a.strip_prefix(&flag).is_some_and(|rest| rest.starts_with('=')))
-    });
-    let command = Flags::command();
-    let argument =
-        command.get_arguments().find(|a| a.get_long().is_some_and(|long| flag == format!("--{long}")));
-    match argument.and_then(|argument| argument.get_env()?.to_str()) {
-        Some(variable) if !given && std::env::var_os(variable).is_some() => {
-            Stop::Usage(format!("{variable} in the environment: {line}"))
-        }
-        _ => Stop::Usage(line),
-    }
-}
-
-fn length(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|why| format!("{why}; write it as 500ms, 10s, 5m, 7d"))
 }
 
 fn log(flags: &Flags) {

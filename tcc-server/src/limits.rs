@@ -53,6 +53,9 @@ pub const DESTINATIONS: usize = 10_000;
 /// Endpoints of which is remembered what was read of them.
 pub const TARGETS: usize = 4096;
 
+/// Bytes of a file that a setting names, or of the file of settings: certificates are the longest.
+pub const CONFIGURED_FILE: u64 = 1024 * 1024;
+
 /// Bytes of a request body: all payloads of a transaction and what surrounds them.
 pub const BODY: usize = 512 * 1024;
 /// Connections to the API at once.

@@ -20,14 +20,14 @@ use crate::transfer::{ByTheCoordinator, Transfer};
 use crate::world::{LONG, World, eventually};
 
 /// A coordinator that is going to refuse to start, in a directory of its own.
-fn command(directory: &Path) -> Command {
+pub(crate) fn command(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coordinator"));
     command.current_dir(directory).env_clear().kill_on_drop(true);
     command
 }
 
 /// Runs it to its end, and returns what it wrote.
-async fn output(command: &mut Command) -> Output {
+pub(crate) async fn output(command: &mut Command) -> Output {
     // Its standard input stays open, for it ends with it.
     let (alive, input) = std::io::pipe().expect("a pipe");
     let output = tokio::time::timeout(LONG, command.stdin(alive).output()).await;

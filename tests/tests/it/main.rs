@@ -13,6 +13,7 @@
 //! - [`truthful`]: what whoever asks is told, first, again, late, after a crash and after the purge;
 //! - [`operator`]: lists, and what is done by hand;
 //! - [`command_line`]: flags, environment, signals, tokens, limits;
+//! - [`configuration`]: the file, what goes before what, how mistakes are told;
 //! - [`bad_input`]: what is refused, and that nothing is stored of it;
 //! - [`docs`]: snippets, commands and bodies in the docs;
 //! - [`tidy`]: what must stay true of the tree itself.
@@ -23,6 +24,7 @@
 mod bad_input;
 mod bank;
 mod command_line;
+mod configuration;
 mod coordinator;
 mod crash;
 mod docs;

@@ -202,29 +202,6 @@ fn the_docs_list_every_route() {
 }
 
 #[test]
-fn the_docs_list_every_flag_its_variable_and_its_default() {
-    let (docs, cli) = (read("docs/operating.md"), read("tcc-server/src/cli.rs"));
-    let variables: Vec<&str> =
-        cli.split("env = \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert!(variables.len() >= 12, "{variables:?}");
-    for attribute in cli.split("#[arg(").skip(1) {
-        let variable = attribute.split("env = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
-        let flag = variable.strip_prefix("TCC_").unwrap().to_lowercase().replace('_', "-");
-        let row = docs.lines().find(|line| line.starts_with(&format!("| `--{flag}` | `{variable}` |")));
-        let row = row.unwrap_or_else(|| panic!("--{flag} and {variable} are not in docs/operating.md"));
-        let attribute = attribute.split(")]").next().unwrap();
-        if let Some(default) =
-            attribute.split("default_value = \"").nth(1).and_then(|rest| rest.split('"').next())
-        {
-            assert!(
-                row.contains(&format!("| `{default}` |")),
-                "the default of --{flag} is {default}, not as in: {row}"
-            );
-        }
-    }
-}
-
-#[test]
 fn the_docs_list_every_exit_code() {
     let (docs, cli) = (read("docs/operating.md"), read("tcc-server/src/cli.rs"));
     let codes =

@@ -1,0 +1,229 @@
+//! What holds: flags over variables over the file over the defaults, all of it checked before anything is opened.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+use super::file::{File, Place, Setting, is_setting};
+use super::flags::{Command, CommandLine, Flags, Look};
+use crate::api::{Callers, Token};
+use crate::transport::AllowList;
+
+/// What is to be done.
+pub(super) enum Wanted {
+    Run(Box<Config>),
+    Answer(String),
+}
+
+/// Why nothing is done: one line that names a flag, a variable or a place in the file, and the value.
+pub(super) struct Usage(pub(super) String);
+
+/// What the settings come to, checked.
+pub(super) struct Config {
+    pub(super) flags: Flags,
+    pub(super) callers: Callers,
+    pub(super) allow: AllowList,
+}
+
+/// Where each setting comes from.
+struct Origins(BTreeMap<String, Origin>);
+
+enum Origin {
+    Flag,
+    Variable(String),
+    File(Place),
+    Default,
+}
+
+impl Origins {
+    fn of(matches: &ArgMatches, file: &[Setting]) -> Self {
+        let origin = |arg: &clap::Arg, key: &str| match matches.value_source(arg.get_id().as_str()) {
+            Some(ValueSource::CommandLine) => Origin::Flag,
+            Some(ValueSource::EnvVariable) => {
+                Origin::Variable(arg.get_env().unwrap_or_default().to_string_lossy().into_owned())
+            }
+            _ => match file.iter().find(|setting| setting.key == key) {
+                Some(setting) => Origin::File(setting.place.clone()),
+                None => Origin::Default,
+            },
+        };
+        let command = CommandLine::command();
+        let keys = command.get_arguments().filter(|arg| arg.get_env().is_some());
+        Self(
+            keys.filter_map(|arg| Some((arg.get_long()?.to_owned(), origin(arg, arg.get_long()?)))).collect(),
+        )
+    }
+
+    /// A setting with its origin, as an error begins with it.
+    fn name(&self, key: &str) -> String {
+        match self.0.get(key) {
+            Some(Origin::Variable(variable)) => variable.clone(),
+            Some(Origin::File(place)) => format!("{place}: {key}"),
+            Some(Origin::Flag | Origin::Default) | None => format!("--{key}"),
+        }
+    }
+}
+
+/// Reads the arguments, the environment and the file.
+pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wanted, Usage> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut matches = match CommandLine::command().try_get_matches_from(&arguments) {
+        Ok(matches) => matches,
+        Err(error) => return stop(&error, &arguments).map(Wanted::Answer),
+    };
+    let flags = deepest(&matches);
+    let file = match flags.get_one::<std::path::PathBuf>("config") {
+        None => Vec::new(),
+        Some(path) => read(path).map_err(Usage)?,
+    };
+    let origins = Origins::of(flags, &file);
+    // What stands in the file alone is said as a flag, and so means the same.
+    let said = file.iter().filter(|setting| matches!(origins.0.get(&setting.key), Some(Origin::File(_))));
+    let said: Vec<OsString> = said.flat_map(Setting::as_flags).map(OsString::from).collect();
+    if !said.is_empty() {
+        arguments.extend(said);
+        matches = CommandLine::command()
+            .try_get_matches_from(&arguments)
+            .map_err(|error| Usage(first_line(&error)))?;
+    }
+    let line = CommandLine::from_arg_matches(&matches).map_err(|error| Usage(first_line(&error)))?;
+    let check = |flags: Flags| Config::check(flags, &origins).map_err(Usage);
+    Ok(match line.command {
+        None => Wanted::Run(Box::new(check(line.flags)?)),
+        Some(Command::Config(Look::Check(flags))) => {
+            check(*flags)?;
+            Wanted::Answer("ok\n".to_owned())
+        }
+        Some(Command::Config(Look::Print(flags))) => {
+            check(*flags)?;
+            Wanted::Answer(print(deepest(&matches), &origins))
+        }
+    })
+}
+
+/// The matches that hold the flags: those of the innermost command.
+fn deepest(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| deepest(inner))
+}
+
+/// Reads a file and checks each of its settings, whether a flag goes before it or not.
+fn read(path: &Path) -> Result<Vec<Setting>, String> {
+    let command = CommandLine::command().mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+    let file = File::read(path, &CommandLine::command())?;
+    for setting in &file.settings {
+        let line = std::iter::once("tcc-server".to_owned()).chain(setting.as_flags());
+        if let Err(error) = command.clone().try_get_matches_from(line) {
+            let why = first_line(&error);
+            return Err(format!("{}: {}: {why}", setting.place, setting.key));
+        }
+    }
+    Ok(file.settings)
+}
+
+impl Config {
+    /// Checks the settings against each other, and reads the files that they name.
+    fn check(flags: Flags, origins: &Origins) -> Result<Self, String> {
+        let token = match &flags.token_file {
+            None => None,
+            Some(file) => {
+                let named = format!("{} {}", origins.name("token-file"), file.display());
+                Some(super::secret(file, Token::new).map_err(|why| format!("{named}: {why}"))?)
+            }
+        };
+        let callers = match token {
+            Some(token) => Callers::WithToken(token),
+            None if flags.insecure => Callers::Anyone,
+            None if flags.listen.ip().is_loopback() => Callers::OfThisMachine,
+            None => {
+                let (named, address) = (origins.name("listen"), flags.listen);
+                return Err(format!(
+                    "{named} {address}: others could reach it, so it needs --token-file, or --insecure if that is meant"
+                ));
+            }
+        };
+        if flags.remember < flags.retention {
+            let [remember, retention] = [flags.remember, flags.retention].map(humantime::format_duration);
+            let (named, other) = (origins.name("remember"), origins.name("retention"));
+            return Err(format!("{named} {remember}: it is shorter than {other} {retention}"));
+        }
+        let named = origins.name("call-timeout");
+        check_call_timeout(flags.call_timeout).map_err(|why| format!("{named} {why}"))?;
+        let allow = AllowList::parse(flags.allow.iter().map(String::as_str))
+            .map_err(|why| format!("{}: {why}", origins.name("allow")))?;
+        Ok(Self { flags, callers, allow })
+    }
+}
+
+fn check_call_timeout(given: std::time::Duration) -> Result<(), String> {
+    if given <= tcc_core::limits::CALL_TIMEOUT && !given.is_zero() {
+        return Ok(());
+    }
+    let [given, most] = [given, tcc_core::limits::CALL_TIMEOUT].map(humantime::format_duration);
+    Err(format!("{given}: it is zero or over {most}"))
+}
+
+/// Every setting, as a configuration file that would say the same. Secrets stand in files of their own, of which only the
+/// names are shown.
+fn print(matches: &ArgMatches, origins: &Origins) -> String {
+    let command = CommandLine::command();
+    let mut text = String::new();
+    for arg in command.get_arguments().filter(|arg| is_setting(arg)) {
+        let key = arg.get_long().unwrap_or_default();
+        let values: Vec<String> = matches
+            .get_raw(arg.get_id().as_str())
+            .map(|values| values.map(|value| value.to_string_lossy().into_owned()).collect())
+            .unwrap_or_default();
+        let from = match &origins.0[key] {
+            Origin::Flag => format!("--{key}"),
+            Origin::Variable(variable) => variable.clone(),
+            Origin::File(place) => place.to_string(),
+            Origin::Default => "default".to_owned(),
+        };
+        let _ = match super::file::as_toml(arg, &values, matches) {
+            Some(value) => writeln!(text, "{:<40} # {from}", format!("{key} = {value}")),
+            None => writeln!(text, "# {key} is not set"),
+        };
+    }
+    text
+}
+
+/// Clap's message in one line, or what was asked for with `--help` or `--version`. Where the value came from the
+/// environment it names the variable.
+fn stop(error: &clap::Error, arguments: &[OsString]) -> Result<String, Usage> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Ok(error.to_string());
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Err(Usage("a subcommand is missing; --help names them".to_owned()));
+    }
+    let line = first_line(error);
+    let flag = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(flag)) => flag.split([' ', '=']).next().unwrap_or_default().to_owned(),
+        _ => return Err(Usage(line)),
+    };
+    let given = arguments.iter().any(|argument| {
+        argument
+            .to_str()
+            .is_some_and(|a| a == flag || a.strip_prefix(&flag).is_some_and(|rest| rest.starts_with('=')))
+    });
+    let command = CommandLine::command();
+    let argument =
+        command.get_arguments().find(|a| a.get_long().is_some_and(|long| flag == format!("--{long}")));
+    match argument.and_then(|argument| argument.get_env()?.to_str()) {
+        Some(variable) if !given && std::env::var_os(variable).is_some() => {
+            Err(Usage(format!("{variable} in the environment: {line}")))
+        }
+        _ => Err(Usage(line)),
+    }
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
