@@ -129,8 +129,9 @@ async fn run(config: Config) -> Result<ExitCode, String> {
         per_destination: usize::from(flags.per_destination),
     };
     let log_failed = store.failed();
-    let store = Arc::new(store);
-    let coordinator = Coordinator::new(store, Transports::new().with(transport), settings);
+    let meter = store.meter();
+    let coordinator = Coordinator::new(Arc::new(store), Transports::new().with(transport), settings);
+    coordinator.meter(meter);
     let listening = Listening::on(flags.listen)
         .await
         .map_err(|error| format!("{} cannot be listened on: {error}", flags.listen))?;

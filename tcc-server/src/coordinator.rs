@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use crate::crash::{self, Moment, Site};
 use crate::destinations::Destinations;
 use crate::live::{Live, Saving};
+use crate::metrics::Metrics;
 use crate::transport::Transports;
 use crate::wait::{Wait, Waiter};
 use crate::{driver, limits};
@@ -52,6 +53,7 @@ pub struct Coordinator {
     pub(crate) settings: Settings,
     pub(crate) destinations: Destinations,
     pub(crate) live: Live,
+    pub(crate) metrics: Metrics,
     /// The watermark in milliseconds; [`NO_WATERMARK`] until it is first computed.
     settled: AtomicI64,
     failed: watch::Sender<bool>,
@@ -124,6 +126,7 @@ impl Coordinator {
             destinations: Destinations::new(settings.per_destination),
             settings,
             live: Live::default(),
+            metrics: Metrics::default(),
             settled: AtomicI64::new(NO_WATERMARK),
             failed: watch::Sender::new(false),
             waits: tokio::sync::Semaphore::new(limits::WAITS),
@@ -360,9 +363,11 @@ impl Coordinator {
         change: Change,
         claim: Option<Duration>,
     ) -> Result<Stored, SaveError> {
-        let site = Site::Step(change.step());
+        let step = change.step();
+        let site = Site::Step(step);
         crash::point(site, Moment::Before);
         let saved = change.save(&*self.store, fastrand::u64(..), claim).await;
+        self.metrics.saved(step, &saved);
         match &saved {
             Ok(stored) => {
                 crash::point(site, Moment::After);

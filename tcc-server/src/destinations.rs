@@ -136,6 +136,12 @@ impl Destinations {
         destination.places.available_permits() + soon.saturating_sub(state.waiting)
     }
 
+    /// How many are shut.
+    pub(crate) fn shut(&self) -> usize {
+        let by_name = self.by_name.lock().expect("no code under this lock can panic");
+        by_name.values().filter(|destination| destination.state().shut.is_some()).count()
+    }
+
     fn of(&self, name: &str) -> Arc<Destination> {
         let mut by_name = self.by_name.lock().expect("no code under this lock can panic");
         if let Some(known) = by_name.get(name) {

@@ -13,12 +13,13 @@ use tcc_core::{
     Applied, Attempt, BranchId, Call, Change, Event, Found, Gid, Operation, Plan, Random, Stored, Timestamp,
     answer, outcome,
 };
+use tokio::time::Instant;
 
 use crate::coordinator::{Coordinator, chain};
 use crate::destinations::{NoPlace, Took};
-use crate::limits;
 use crate::live::Mailbox;
 use crate::transport::Outgoing;
+use crate::{limits, metrics};
 
 /// Drives a transaction, on which a claim is held, in a task of its own, or hands it to the one that drives it.
 pub(crate) fn start(coordinator: &Arc<Coordinator>, stored: Stored) {
@@ -238,14 +239,17 @@ impl Driver {
             let (gid, attempt) = (call.gid.clone(), call.attempt);
             let outgoing = Outgoing { call, timeout, settled: coordinator.settled() };
             let at = coordinator.now();
+            let begun = Instant::now();
             let seen = coordinator.transports.call(outgoing).await;
+            let length = begun.elapsed();
             place.leave(took(&seen));
-            let took = coordinator.now().since(at);
+            let reason = metrics::seen(&seen);
             let reply = answer::judge(operation, shape, seen);
+            coordinator.metrics.called(operation, length, reason, &reply);
             let id = branch.as_ref().map(BranchId::as_str);
             tracing::debug!(%gid, branch = id, %operation, attempt, reply = %word(&reply), "called");
             let event = Event::Reply { branch, operation, reply, random: Random(fastrand::u32(..)) };
-            Called::Fact(Fact { event, call: Some(Made { at, took, attempt }) })
+            Called::Fact(Fact { event, call: Some(Made { at, took: length, attempt }) })
         }));
     }
 

@@ -4,6 +4,7 @@
 //!
 //! - [`Coordinator`]: load → apply → save, for every event;
 //! - `operator`: what it is asked by those who operate it;
+//! - `metrics`: what is counted of it;
 //! - `driver`: plan → call → apply, for one transaction;
 //! - [`Scheduler`]: claims what is due and has it driven;
 //! - [`transport`]: how calls are made, over HTTP or to functions of the same process;
@@ -20,6 +21,11 @@ mod destinations;
 mod driver;
 pub mod limits;
 mod live;
+#[cfg_attr(
+    not(all(feature = "http", feature = "sqlite")),
+    allow(dead_code, reason = "who counts it is left out")
+)]
+mod metrics;
 mod operator;
 mod scheduler;
 pub mod store;
@@ -27,5 +33,6 @@ pub mod transport;
 mod wait;
 
 pub use coordinator::{Begun, Coordinator, Error, Known, Settings};
+pub use metrics::StoreMeter;
 pub use scheduler::{Drained, Scheduler};
 pub use wait::{Wait, Waiter};

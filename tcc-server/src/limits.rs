@@ -19,6 +19,8 @@ pub const POLL: Duration = Duration::from_secs(1);
 /// The watermark stays at least this far behind now, whatever the retention: a begin carries the moment it was made,
 /// and may take its time to be stored.
 pub const WATERMARK_LAG: Duration = Duration::from_secs(600);
+/// How old the numbers of unfinished transactions may be that are told to whoever measures: counting looks at every one.
+pub const COUNTS: Duration = Duration::from_secs(5);
 /// How often finished transactions are purged and the watermark is renewed.
 pub const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Rows purged in one go, so that the writer is not held up.

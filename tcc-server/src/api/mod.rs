@@ -6,6 +6,7 @@ mod asked;
 mod body;
 mod by_hand;
 mod list;
+mod metrics;
 mod openapi;
 mod problem;
 mod serve;
@@ -40,7 +41,9 @@ use crate::wait::{Wait, Waiter};
 /// requests are followed is said here.
 pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
     let (transactions, document) = openapi::routes();
-    let transactions = transactions.with_state(Arc::new(Api::over(coordinator.clone())));
+    let transactions = transactions
+        .route("/metrics", get(metrics::show))
+        .with_state(Arc::new(Api::over(coordinator.clone())));
     let transactions = match callers {
         Callers::WithToken(token) => transactions.layer(from_fn_with_state(Arc::new(token), token::ask)),
         Callers::OfThisMachine => transactions.layer(from_fn(token::local)),
@@ -50,13 +53,14 @@ pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
     let document = async move || ([(header::CONTENT_TYPE, "application/json")], document.to_string());
     Router::new()
         .route("/livez", get(|| async { "ok" }))
-        .route("/readyz", get(readyz).with_state(coordinator))
+        .route("/readyz", get(readyz).with_state(coordinator.clone()))
         .route("/openapi.json", get(document))
         .merge(transactions)
         .fallback(|| async { Failure::new(ProblemCode::NotFound, "there is no such route") })
         .method_not_allowed_fallback(|| async {
             Failure::new(ProblemCode::MethodNotAllowed, "see docs/http-api.md")
         })
+        .layer(from_fn_with_state(coordinator, metrics::count))
 }
 
 /// What the routes of transactions share.

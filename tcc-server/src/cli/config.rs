@@ -131,7 +131,7 @@ impl Config {
             None => None,
             Some(file) => {
                 let named = format!("{} {}", origins.name("token-file"), file.display());
-                Some(super::secret(file, Token::new).map_err(|why| format!("{named}: {why}"))?)
+                Some(super::secret(file, |text| Token::new(text)).map_err(|why| format!("{named}: {why}"))?)
             }
         };
         let callers = match token {

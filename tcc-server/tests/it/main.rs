@@ -13,6 +13,8 @@ mod events;
 mod list;
 mod local;
 #[cfg(feature = "http")]
+mod metrics;
+#[cfg(feature = "http")]
 mod openapi;
 mod parked;
 mod scripted;

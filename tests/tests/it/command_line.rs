@@ -243,6 +243,7 @@ async fn where_a_token_is_asked_for_nobody_does_anything_without_it() {
         begin().with("authorization", &format!("Basic {TOKEN}")),
         begin().with("authorization", TOKEN),
         Message::request("GET", "/v1/transactions/g", None),
+        Message::request("GET", "/metrics", None),
         Message::request("POST", "/v1/transactions/g/cancel", Some("{}")),
     ] {
         let answer = http::call(coordinator.address(), &request).await.expect("an answer");

@@ -14,6 +14,7 @@
 //! - [`operator`]: lists, and what is done by hand;
 //! - [`command_line`]: flags, environment, signals, tokens, limits;
 //! - [`configuration`]: the file, what goes before what, how mistakes are told;
+//! - [`metrics`]: what is told to Prometheus;
 //! - [`bad_input`]: what is refused, and that nothing is stored of it;
 //! - [`docs`]: snippets, commands and bodies in the docs;
 //! - [`tidy`]: what must stay true of the tree itself.
@@ -31,6 +32,7 @@ mod docs;
 mod faults;
 mod hops;
 mod latecomers;
+mod metrics;
 mod operator;
 mod participants;
 mod storm;

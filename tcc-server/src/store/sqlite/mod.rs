@@ -16,7 +16,6 @@ mod wal;
 mod writer;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -30,9 +29,9 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use self::claims::Claims;
 use self::file::LogFile;
 use self::reader::Readers;
-use self::wal::Wal;
 use self::writer::{Job, Purge, Task, Writer};
 use crate::limits;
+use crate::metrics::StoreMeter;
 
 pub use self::file::OpenError;
 
@@ -57,7 +56,7 @@ impl Default for SqliteOptions {
 pub struct SqliteStore {
     clock: Clock,
     claims: Arc<Mutex<Claims>>,
-    counters: Arc<Counters>,
+    meter: Arc<StoreMeter>,
     failed: watch::Receiver<Option<Failure>>,
     /// Those that look at one row, or at what is due.
     loads: Readers,
@@ -84,11 +83,11 @@ impl SqliteStore {
         let lists = Readers::start("tcc-list", lists).map_err(thread_error)?;
 
         let clock = Clock::start(rows::written_at(&connection).map_err(unreadable)?);
-        let (claims, counters) = (Arc::default(), Arc::default());
+        let (claims, meter) = (Arc::default(), Arc::<StoreMeter>::default());
         let (failing, failed) = watch::channel(None);
         let (jobs, waiting) = mpsc::channel();
         let writer =
-            Writer::new(connection, options, clock, Arc::clone(&claims), Arc::clone(&counters), failing)
+            Writer::new(connection, options, clock, Arc::clone(&claims), Arc::clone(&meter), failing)
                 .map_err(unreadable)?;
         let writer = thread::Builder::new()
             .name("tcc-write".to_owned())
@@ -97,7 +96,7 @@ impl SqliteStore {
         Ok(Self {
             clock,
             claims,
-            counters,
+            meter,
             failed,
             loads,
             lists,
@@ -128,13 +127,18 @@ impl SqliteStore {
     /// What was done since it was opened.
     #[must_use]
     pub fn stats(&self) -> SqliteStats {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SqliteStats {
-            commits: of(&self.counters.commits),
-            writes: of(&self.counters.writes),
-            checkpoints: of(&self.counters.checkpoints),
-            wal_bytes: of(&self.counters.wal_bytes),
+            commits: self.meter.rows.count(),
+            writes: self.meter.rows.sum(),
+            checkpoints: self.meter.checkpoints.value(),
+            wal_bytes: self.meter.wal_bytes.value(),
         }
+    }
+
+    /// What it counts, for [`Coordinator::meter`](crate::Coordinator::meter).
+    #[must_use]
+    pub fn meter(&self) -> Arc<StoreMeter> {
+        self.meter.clone()
     }
 
     async fn ask<T>(&self, task: impl FnOnce(oneshot::Sender<T>) -> Task) -> Option<T> {
@@ -280,26 +284,6 @@ pub struct SqliteStats {
     pub checkpoints: u64,
     /// Bytes in the WAL when last looked at.
     pub wal_bytes: u64,
-}
-
-#[derive(Default)]
-struct Counters {
-    commits: AtomicU64,
-    writes: AtomicU64,
-    checkpoints: AtomicU64,
-    wal_bytes: AtomicU64,
-}
-
-impl Counters {
-    fn writes(&self, rows: usize) {
-        self.commits.fetch_add(1, Ordering::Relaxed);
-        self.writes.fetch_add(rows as u64, Ordering::Relaxed);
-    }
-
-    fn wal(&self, wal: &Wal) {
-        self.checkpoints.store(wal.checkpoints, Ordering::Relaxed);
-        self.wal_bytes.store(wal.size, Ordering::Relaxed);
-    }
 }
 
 /// Wall time when it was started, carried on by the monotonic clock: setting the system's clock moves no deadline

@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode, params};
 use tcc_core::Timestamp;
@@ -13,8 +14,9 @@ use super::super::group::{Answer, Group};
 use super::claims::Claims;
 use super::rows::{self, Held, Outcome, Recent, Tally, index};
 use super::wal::Wal;
-use super::{Clock, Counters, Failure, SqliteOptions};
+use super::{Clock, Failure, SqliteOptions};
 use crate::limits;
+use crate::metrics::StoreMeter;
 
 /// What the thread is asked to do.
 pub(super) struct Job {
@@ -39,7 +41,7 @@ pub(super) struct Writer {
     options: SqliteOptions,
     clock: Clock,
     claims: Arc<Mutex<Claims>>,
-    counters: Arc<Counters>,
+    meter: Arc<StoreMeter>,
     failed: watch::Sender<Option<Failure>>,
     tally: Tally,
     recent: Recent,
@@ -54,7 +56,7 @@ impl Writer {
         options: SqliteOptions,
         clock: Clock,
         claims: Arc<Mutex<Claims>>,
-        counters: Arc<Counters>,
+        meter: Arc<StoreMeter>,
         failed: watch::Sender<Option<Failure>>,
     ) -> rusqlite::Result<Self> {
         connection.set_prepared_statement_cache_capacity(32);
@@ -64,7 +66,7 @@ impl Writer {
             options,
             clock,
             claims,
-            counters,
+            meter,
             failed,
             tally,
             recent: Recent::default(),
@@ -160,7 +162,7 @@ impl Writer {
         self.save(tally)?;
         self.claim(batch, outcomes, Claims::take_or_release);
         self.wal.note(changed, batch.iter().map(|write| write.row.document.len()).sum());
-        self.counters.writes(changed);
+        self.meter.rows.held(changed);
         Ok(())
     }
 
@@ -224,14 +226,16 @@ impl Writer {
         }
         self.save(tally)?;
         self.wal.note(touched, 0);
-        self.counters.writes(touched);
+        self.meter.rows.held(touched);
         Ok(touched)
     }
 
     /// Commits, with the tally.
     fn save(&mut self, tally: Tally) -> rusqlite::Result<()> {
         tally.save(&self.connection, self.clock.now())?;
+        let begun = Instant::now();
         self.sql("COMMIT")?;
+        self.meter.commits.took(begun.elapsed());
         self.tally = tally;
         Ok(())
     }
@@ -268,7 +272,8 @@ impl Writer {
         if let Err(error) = how(&mut self.wal, &self.connection, &self.options) {
             self.fail(error);
         }
-        self.counters.wal(&self.wal);
+        self.meter.checkpoints.set(self.wal.checkpoints);
+        self.meter.wal_bytes.set(self.wal.size);
     }
 
     fn has_not_failed(&self) -> Result<(), Failure> {
