@@ -14,8 +14,7 @@ mod file;
 mod flags;
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read};
-use std::path::Path;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +25,6 @@ use self::config::{Config, Usage, Wanted};
 use self::flags::{Flags, LogFormat};
 use crate::api::{self, Listening};
 use crate::coordinator::{Coordinator, Settings, chain};
-use crate::limits;
 use crate::scheduler::{Drained, Scheduler};
 use crate::store::{SqliteOptions, SqliteStore};
 use crate::transport::{HttpTransport, Transports};
@@ -67,41 +65,6 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Reads a file that holds a secret, which not everyone on the machine may read.
-fn secret<T, E: ToString>(file: &Path, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<T, String> {
-    let secret = parse(text(file)?.trim()).map_err(|why| why.to_string())?;
-    if is_anyones(file) {
-        return Err("anyone on this machine can read it; chmod o= it".to_owned());
-    }
-    Ok(secret)
-}
-
-/// Reads a file that is named in a setting.
-fn text(file: &Path) -> Result<String, String> {
-    let read = || {
-        let mut text = String::new();
-        std::fs::File::open(file)?.take(limits::CONFIGURED_FILE + 1).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = read().map_err(|error: std::io::Error| error.to_string())?;
-    if text.len() as u64 > limits::CONFIGURED_FILE {
-        return Err(format!("it has over {} bytes", limits::CONFIGURED_FILE));
-    }
-    Ok(text)
-}
-
-/// Whether every user of the machine may read a file.
-#[cfg(unix)]
-fn is_anyones(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(file).is_ok_and(|about| about.permissions().mode() & 0o004 != 0)
-}
-
-#[cfg(not(unix))]
-const fn is_anyones(_: &Path) -> bool {
-    false
-}
-
 fn log(flags: &Flags) {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
@@ -117,10 +80,10 @@ fn log(flags: &Flags) {
 }
 
 async fn run(config: Config) -> Result<ExitCode, String> {
-    let Config { flags, callers, allow } = config;
+    let Config { flags, callers, calls, tls } = config;
     let told = told_to_stop()?;
     let store = SqliteStore::open(&flags.db, SqliteOptions::default()).map_err(|error| chain(&error))?;
-    let transport = HttpTransport::new(allow).map_err(|error| chain(&error))?;
+    let transport = HttpTransport::with(calls).map_err(|error| chain(&error))?;
     let settings = Settings {
         retention: flags.retention,
         remember: flags.remember,
@@ -135,6 +98,10 @@ async fn run(config: Config) -> Result<ExitCode, String> {
     let listening = Listening::on(flags.listen)
         .await
         .map_err(|error| format!("{} cannot be listened on: {error}", flags.listen))?;
+    let listening = match tls {
+        Some(tls) => listening.with_tls(tls),
+        None => listening,
+    };
     let scheduler = Scheduler::start(coordinator.clone());
     let address = listening.address();
     tracing::info!(%address, db = %flags.db.display(), version = env!("CARGO_PKG_VERSION"), "ready");

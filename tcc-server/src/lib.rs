@@ -8,6 +8,7 @@
 //! - `driver`: plan → call → apply, for one transaction;
 //! - [`Scheduler`]: claims what is due and has it driven;
 //! - [`transport`]: how calls are made, over HTTP or to functions of the same process;
+//! - `files`: files that settings name, read again as they change;
 //! - [`store`]: where transactions are kept;
 //! - [`api`]: the HTTP API, a thin layer over the coordinator.
 
@@ -19,6 +20,8 @@ mod coordinator;
 pub mod crash;
 mod destinations;
 mod driver;
+#[cfg(feature = "http")]
+mod files;
 pub mod limits;
 mod live;
 #[cfg_attr(
@@ -33,6 +36,8 @@ pub mod transport;
 mod wait;
 
 pub use coordinator::{Begun, Coordinator, Error, Known, Settings};
+#[cfg(feature = "http")]
+pub use files::BadFile;
 pub use metrics::StoreMeter;
 pub use scheduler::{Drained, Scheduler};
 pub use wait::{Wait, Waiter};

@@ -78,6 +78,10 @@ pub const HEAD_BYTES: usize = 64 * 1024;
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long the head of a request may take to arrive; also how long an idle connection is kept.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a TLS handshake may take. It holds a place among the connections.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often files that may change are read again: soon enough for whoever has just changed one and looks what happens.
+pub const REREAD: Duration = Duration::from_secs(1);
 /// How long the body of a request may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an answer may wait for its caller to read on.

@@ -11,6 +11,8 @@ mod openapi;
 mod problem;
 mod serve;
 mod taken;
+#[cfg(feature = "tls")]
+mod tls;
 mod token;
 mod transactions;
 
@@ -30,6 +32,8 @@ use tokio::sync::Semaphore;
 
 pub use self::openapi::document;
 pub use self::serve::{Listening, serve};
+#[cfg(feature = "tls")]
+pub use self::tls::Tls;
 pub use self::token::{Callers, Token};
 
 use self::problem::Failure;

@@ -7,18 +7,23 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::taken::Taken;
+#[cfg(feature = "tls")]
+use super::tls::Tls;
 use crate::limits;
 
 /// A socket that is open and not yet served.
 pub struct Listening {
     listener: TcpListener,
     address: SocketAddr,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
 
 impl Listening {
@@ -34,7 +39,20 @@ impl Listening {
         socket.bind(address)?;
         let listener = socket.listen(limits::CONNECTIONS_WAITING)?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address })
+        Ok(Self {
+            listener,
+            address,
+            #[cfg(feature = "tls")]
+            tls: None,
+        })
+    }
+
+    /// The same, in TLS alone.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        tls.follow();
+        Self { tls: Some(tls), ..self }
     }
 
     /// The address, with the port that was chosen for port 0.
@@ -48,6 +66,8 @@ impl Listening {
 pub async fn serve(listening: Listening, router: Router, stop: impl Future<Output = ()>, drain: Duration) {
     let connections = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let graceful = GracefulShutdown::new();
+    #[cfg(feature = "tls")]
+    let stopping = tokio::sync::watch::Sender::new(());
     let mut stop = std::pin::pin!(stop);
     loop {
         // A connection waits in the kernel's queue, bounded too, until it has a place.
@@ -68,22 +88,49 @@ pub async fn serve(listening: Listening, router: Router, stop: impl Future<Outpu
             () = &mut stop => break,
         };
         let _ = stream.set_nodelay(true);
+        let connection = Connection { router: router.clone(), watcher: graceful.watcher(), _place: place };
+        #[cfg(feature = "tls")]
+        if let Some(tls) = listening.tls.clone() {
+            let mut stopping = stopping.subscribe();
+            tokio::spawn(async move {
+                // Nobody has asked for anything yet, so nobody is waited for when it ends.
+                let stream = tokio::select! {
+                    stream = tls.accept(Taken::new(stream)) => stream,
+                    _ = stopping.changed() => None,
+                };
+                if let Some(stream) = stream {
+                    connection.serve(stream).await;
+                }
+            });
+            continue;
+        }
+        tokio::spawn(connection.serve(Taken::new(stream)));
+    }
+    #[cfg(feature = "tls")]
+    stopping.send_replace(());
+    drop(listening);
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still under way when the time to drain was over");
+    }
+}
+
+/// A connection that has its place, and nothing was read of it yet.
+struct Connection {
+    router: Router,
+    watcher: Watcher,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits::HEAD_TIMEOUT)
             .max_headers(limits::HEAD_LINES)
             .max_buf_size(limits::HEAD_BYTES)
-            .serve_connection(TokioIo::new(Taken::new(stream)), TowerToHyperService::new(router.clone()));
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
-            drop(place);
-        });
-    }
-    drop(listening);
-    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests were still under way when the time to drain was over");
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(self.router));
+        if let Err(error) = self.watcher.watch(connection).await {
+            tracing::debug!(%error, "a connection ended early");
+        }
     }
 }

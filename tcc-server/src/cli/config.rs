@@ -10,8 +10,9 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use super::file::{File, Place, Setting, is_setting};
 use super::flags::{Command, CommandLine, Flags, Look};
-use crate::api::{Callers, Token};
-use crate::transport::AllowList;
+use crate::api::{Callers, Tls, Token};
+use crate::files;
+use crate::transport::{AllowList, Authorities, HttpOptions};
 
 /// What is to be done.
 pub(super) enum Wanted {
@@ -26,7 +27,8 @@ pub(super) struct Usage(pub(super) String);
 pub(super) struct Config {
     pub(super) flags: Flags,
     pub(super) callers: Callers,
-    pub(super) allow: AllowList,
+    pub(super) calls: HttpOptions,
+    pub(super) tls: Option<Tls>,
 }
 
 /// Where each setting comes from.
@@ -130,8 +132,8 @@ impl Config {
         let token = match &flags.token_file {
             None => None,
             Some(file) => {
-                let named = format!("{} {}", origins.name("token-file"), file.display());
-                Some(super::secret(file, |text| Token::new(text)).map_err(|why| format!("{named}: {why}"))?)
+                let token = files::secret(file, |text| Token::new(text));
+                Some(token.map_err(|bad| format!("{} {bad}", origins.name("token-file")))?)
             }
         };
         let callers = match token {
@@ -154,7 +156,30 @@ impl Config {
         check_call_timeout(flags.call_timeout).map_err(|why| format!("{named} {why}"))?;
         let allow = AllowList::parse(flags.allow.iter().map(String::as_str))
             .map_err(|why| format!("{}: {why}", origins.name("allow")))?;
-        Ok(Self { flags, callers, allow })
+        let authorities = match &flags.ca_file {
+            None => Authorities::default(),
+            Some(file) => {
+                Authorities::read(file).map_err(|bad| format!("{} {bad}", origins.name("ca-file")))?
+            }
+        };
+        let tls = tls(&flags, origins)?;
+        Ok(Self { flags, callers, calls: HttpOptions { allow, authorities }, tls })
+    }
+}
+
+fn tls(flags: &Flags, origins: &Origins) -> Result<Option<Tls>, String> {
+    let (certificate, key) = ("tls-cert-file", "tls-key-file");
+    match (&flags.tls_cert_file, &flags.tls_key_file) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => match Tls::read(certificate, key) {
+            Ok(tls) => Ok(Some(tls)),
+            Err(bad) => {
+                let setting = if bad.is_of(certificate) { "tls-cert-file" } else { "tls-key-file" };
+                Err(format!("{} {bad}", origins.name(setting)))
+            }
+        },
+        (Some(_), None) => Err(format!("{}: it needs --{key}, too", origins.name(certificate))),
+        (None, Some(_)) => Err(format!("{}: it needs --{certificate}, too", origins.name(key))),
     }
 }
 

@@ -60,7 +60,7 @@ impl File {
     /// # Errors
     /// One line that names the file, the place in it and the key.
     pub(super) fn read(path: &Path, command: &Command) -> Result<Self, String> {
-        let text = super::text(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = crate::files::text(path).map_err(|bad| bad.to_string())?;
         let reading = Reading { path, text: &text };
         let document = Document::parse(text.as_str()).map_err(|error| {
             let why = error.message().lines().collect::<Vec<_>>().join("; ");

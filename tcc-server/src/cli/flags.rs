@@ -60,6 +60,14 @@ pub(super) struct Flags {
     #[arg(long, env = "TCC_TOKEN_FILE", value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
 
+    /// The certificate it shows, and those that lead from it to its authority (PEM). With it, it speaks TLS alone.
+    #[arg(long, env = "TCC_TLS_CERT_FILE", value_name = "FILE")]
+    pub(super) tls_cert_file: Option<PathBuf>,
+
+    /// The key of that certificate (PEM).
+    #[arg(long, env = "TCC_TLS_KEY_FILE", value_name = "FILE")]
+    pub(super) tls_key_file: Option<PathBuf>,
+
     /// Follows whoever can reach it without a token, beyond loopback too.
     #[arg(long, env = "TCC_INSECURE", value_parser = BoolishValueParser::new())]
     pub(super) insecure: bool,
@@ -67,6 +75,10 @@ pub(super) struct Flags {
     /// A host, host:port or network that may be called; without any, all that are not link-local or metadata.
     #[arg(long, env = "TCC_ALLOW", value_name = "HOST|NETWORK", value_delimiter = ',')]
     pub(super) allow: Vec<String>,
+
+    /// Certificates of authorities that participants may be named by, beside those of the platform (PEM).
+    #[arg(long, env = "TCC_CA_FILE", value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
 
     /// How long an ended transaction is kept whole.
     #[arg(long, env = "TCC_RETENTION", value_name = "LENGTH", default_value = "7d", value_parser = length)]

@@ -45,6 +45,16 @@ pub struct HttpTransport {
     targets: Mutex<HashMap<Endpoint, Arc<Target>>>,
 }
 
+/// How calls are made.
+#[derive(Clone, Debug, Default)]
+pub struct HttpOptions {
+    /// What may be called.
+    pub allow: AllowList,
+    /// Who is trusted to name participants, beside those the platform trusts.
+    #[cfg(feature = "tls")]
+    pub authorities: super::Authorities,
+}
+
 /// An endpoint, read.
 struct Target {
     /// Where calls go, or why none may.
@@ -55,7 +65,7 @@ struct Target {
 /// The HTTP client could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client could not be made")]
-pub struct TransportError(#[source] BoxError);
+pub struct TransportError(#[source] pub(super) BoxError);
 
 impl HttpTransport {
     /// One that calls what the list allows.
@@ -63,17 +73,29 @@ impl HttpTransport {
     /// # Errors
     /// When the system's certificates cannot be read.
     pub fn new(allow: AllowList) -> Result<Self, TransportError> {
-        let allow = Arc::new(allow);
+        Self::with(HttpOptions { allow, ..HttpOptions::default() })
+    }
+
+    /// One that calls as these say.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with(options: HttpOptions) -> Result<Self, TransportError> {
+        let allow = Arc::new(options.allow);
         let mut http = HttpConnector::new_with_resolver(Resolver::new(allow.clone()));
         http.enforce_http(false);
         http.set_nodelay(true);
         http.set_connect_timeout(Some(limits::CONNECT_TIMEOUT));
+        #[cfg(feature = "tls")]
+        let connector = super::tls::connector(http, &options.authorities)?;
+        #[cfg(not(feature = "tls"))]
+        let connector = http;
         let client = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(limits::IDLE_CONNECTION)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .http1_max_buf_size(limits::ANSWER_BUFFER)
-            .build(connector(http)?);
+            .build(connector);
         Ok(Self { client, allow, targets: Mutex::default() })
     }
 
@@ -110,19 +132,6 @@ impl HttpTransport {
         let answer = self.client.request(request).await.map_err(|error| failure(&error))?;
         read(answer).await
     }
-}
-
-#[cfg(feature = "tls")]
-fn connector(http: HttpConnector<Resolver>) -> Result<Connector, TransportError> {
-    let tls = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_provider_and_platform_verifier(rustls::crypto::ring::default_provider())
-        .map_err(|error| TransportError(error.into()))?;
-    Ok(tls.https_or_http().enable_http1().wrap_connector(http))
-}
-
-#[cfg(not(feature = "tls"))]
-fn connector(http: HttpConnector<Resolver>) -> Result<Connector, TransportError> {
-    Ok(http)
 }
 
 impl Transport for HttpTransport {

@@ -7,6 +7,8 @@ mod http;
 mod local;
 #[cfg(feature = "http")]
 mod service;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +20,10 @@ use tcc_core::{Call, Endpoint, Timestamp};
 #[cfg(feature = "http")]
 pub use address::{AllowList, BadAllowance};
 #[cfg(feature = "http")]
-pub use http::{HttpTransport, TransportError};
+pub use http::{HttpOptions, HttpTransport, TransportError};
 pub use local::LocalTransport;
+#[cfg(feature = "tls")]
+pub use tls::Authorities;
 
 /// Makes calls to the endpoints of one scheme or several.
 pub trait Transport: Send + Sync + 'static {

@@ -36,7 +36,7 @@ pub(crate) async fn output(command: &mut Command) -> Output {
 }
 
 /// Starts it with flags and an environment that are wrong, and checks that it says which, and does nothing else.
-async fn refuses(flags: &[&str], environment: &[(&str, &str)], words: &[&str]) {
+pub(crate) async fn refuses(flags: &[&str], environment: &[(&str, &str)], words: &[&str]) {
     let directory = tempfile::tempdir().expect("a directory");
     let output = output(command(directory.path()).args(flags).envs(environment.iter().copied())).await;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -15,6 +15,7 @@
 //! - [`command_line`]: flags, environment, signals, tokens, limits;
 //! - [`configuration`]: the file, what goes before what, how mistakes are told;
 //! - [`metrics`]: what is told to Prometheus;
+//! - [`tls`]: the API over TLS, and calls to participants of an authority of one's own;
 //! - [`bad_input`]: what is refused, and that nothing is stored of it;
 //! - [`docs`]: snippets, commands and bodies in the docs;
 //! - [`tidy`]: what must stay true of the tree itself.
@@ -37,6 +38,7 @@ mod operator;
 mod participants;
 mod storm;
 mod tidy;
+mod tls;
 mod transfer;
 mod truthful;
 mod world;

@@ -21,4 +21,4 @@ mod network;
 mod order;
 mod participants;
 mod process;
-mod tls;
+pub(crate) mod tls;

@@ -18,16 +18,20 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use crate::coordinator::Coordinator;
 use crate::world::eventually;
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(crate) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate")
 }
 
 /// What a server shows for itself: a certificate for a host, by an authority.
-fn shown(by: &Authority, host: &str, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
+pub(crate) fn shown(
+    by: &Authority,
+    host: &str,
+    change: impl FnOnce(&mut CertificateParams),
+) -> Arc<ServerConfig> {
     let mut params = CertificateParams::new([host.to_owned()]).expect("a host");
     change(&mut params);
     let key = KeyPair::generate().expect("a key");
@@ -42,7 +46,7 @@ fn shown(by: &Authority, host: &str, change: impl FnOnce(&mut CertificateParams)
 }
 
 /// A participant that agrees to everything, over TLS.
-struct Secure {
+pub(crate) struct Secure {
     address: SocketAddr,
     /// Without one it hangs up in the midst of the handshake.
     shows: Arc<Mutex<Option<Arc<ServerConfig>>>>,
@@ -50,7 +54,7 @@ struct Secure {
 }
 
 impl Secure {
-    async fn start(shows: Option<Arc<ServerConfig>>) -> Self {
+    pub(crate) async fn start(shows: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let secure = Self { address, shows: Arc::new(Mutex::new(shows)), asked: Arc::default() };
@@ -107,7 +111,7 @@ async fn trusting(authority: &Authority) -> (Coordinator, Arc<TempDir>) {
     (coordinator, directory)
 }
 
-async fn begin(coordinator: &Coordinator, secure: &Secure, gid: &str) {
+pub(crate) async fn begin(coordinator: &Coordinator, secure: &Secure, gid: &str) {
     let at = format!("https://localhost:{}/", secure.address.port());
     let branch = json!({"id": "b", "at": at, "retry": {"first_ms": 50, "longest_ms": 200}});
     let begin = json!({"gid": gid, "timeout_ms": 3_600_000, "branches": [branch]});
