@@ -7,6 +7,7 @@
 //! - [`answer`]: what a participant's answer means;
 //! - [`Plan`]: what is to be called next, and when;
 //! - [`store`]: the contract of a store; what was stored is all that can be planned from;
+//! - [`signature`]: how a call shows that it is the coordinator's;
 //! - [`wire`]: the JSON bodies of the API and its problem codes.
 
 mod ids;
@@ -29,6 +30,7 @@ mod why;
 pub mod answer;
 pub mod store;
 mod record;
+pub mod signature;
 mod memory;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;

@@ -33,6 +33,11 @@ pub const OUTCOME: usize = 128;
 /// Intervals in a retry ladder.
 pub const INTERVALS: usize = 64;
 
+/// Signatures of one call that are looked at: two while keys change, and some to spare.
+pub const SIGNATURES: usize = 16;
+/// How far the clocks of whoever signs and whoever verifies may be apart, with the way in between.
+pub const SIGNATURE_TOLERANCE: Duration = Duration::from_secs(300);
+
 /// The longest deadline, delay, reservation or retry interval that can be asked for.
 pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 /// The longest time-out of one call. A claim on a transaction outlives it.

@@ -63,6 +63,34 @@ pub const BEGUN: &str = "tcc-begun";
 /// at least the retention ago.
 pub const SETTLED: &str = "tcc-settled";
 
+/// The header that holds a signed call's [id](crate::signature::id).
+pub const WEBHOOK_ID: &str = "webhook-id";
+/// The header that holds when a call was signed, in seconds since 1970.
+pub const WEBHOOK_TIMESTAMP: &str = "webhook-timestamp";
+/// The header that holds a call's [signatures](crate::signature::sign).
+pub const WEBHOOK_SIGNATURE: &str = "webhook-signature";
+
+/// Whether a header, whose name is in lower case, is the protocol's or the connection's, so that nobody else sets it.
+#[must_use]
+pub fn is_reserved(header: &str) -> bool {
+    const RESERVED: [&str; 12] = [
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "keep-alive",
+        "te",
+        "trailer",
+        "traceparent",
+        "tracestate",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    ["tcc-", "webhook-", "proxy-"].iter().any(|prefix| header.starts_with(prefix))
+        || RESERVED.contains(&header)
+}
+
 /// The `code` of the only answer that refuses a try: 409 or 422 with a JSON body that has it.
 pub const REFUSED: &str = "refused";
 /// The media type of every error body (RFC 9457).

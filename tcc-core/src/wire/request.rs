@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use crate::canonical::{canonical, is_plain};
 use crate::definition::{Begin, Check, Decider, Definition, Digest, Invalid, is_readable};
 use crate::retry::{Retry, Then};
-use crate::{BranchId, Endpoint, Gid, answer, limits};
+use crate::{BranchId, Endpoint, Gid, answer, limits, protocol};
 
 /// Begins a transaction.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -410,20 +410,6 @@ fn check_payload(branch: At<'_>, payload: &RawValue) -> Result<(), Invalid> {
 
 /// Names are tokens (RFC 9110 §5.6.2), values visible ASCII, and none is one of ours or of the connection.
 fn check_headers(place: impl fmt::Display, headers: &BTreeMap<String, String>) -> Result<(), Invalid> {
-    const RESERVED: [&str; 12] = [
-        "connection",
-        "content-length",
-        "content-type",
-        "expect",
-        "host",
-        "keep-alive",
-        "te",
-        "trailer",
-        "traceparent",
-        "tracestate",
-        "transfer-encoding",
-        "upgrade",
-    ];
     if headers.len() > limits::HEADERS {
         return Err(Invalid::new(place, format!("are more than {}", limits::HEADERS)));
     }
@@ -435,9 +421,7 @@ fn check_headers(place: impl fmt::Display, headers: &BTreeMap<String, String>) -
         if name.is_empty() || !name.chars().all(is_token) {
             return Err(Invalid::new(place, format!("hold {name:?}, which is no header name")));
         }
-        let lower = name.to_ascii_lowercase();
-        let ours = ["tcc-", "webhook-", "proxy-"].iter().any(|prefix| lower.starts_with(prefix));
-        if ours || RESERVED.contains(&lower.as_str()) {
+        if protocol::is_reserved(&name.to_ascii_lowercase()) {
             return Err(Invalid::new(place, format!("hold {name:?}, which is not the caller's to set")));
         }
         if !value.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
