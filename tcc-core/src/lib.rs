@@ -34,6 +34,10 @@ pub mod signature;
 mod memory;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+#[cfg(any(test, feature = "contract", feature = "conformance"))]
+mod together;
 pub mod wire;
 
 pub use branch::{Branch, End, Patience, Progress, Tried};

@@ -38,13 +38,11 @@ mod parked;
 mod purge;
 mod writes;
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use crate::store::{BoxFuture, Row, Write, Written};
+use crate::together::together;
 use crate::{Gid, Phase, Store, Timestamp};
 
 /// What is tested.
@@ -223,19 +221,4 @@ async fn claim(store: &dyn Store, lease: Duration, limit: usize) -> Vec<String> 
 
 fn names(rows: &[Row]) -> Vec<String> {
     rows.iter().map(|row| row.gid.to_string()).collect()
-}
-
-/// Runs futures side by side, on this task.
-async fn together<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut running: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
-    let all = poll_fn(|context| {
-        for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
-            if let Poll::Ready(ready) = future.as_mut().poll(context) {
-                *output = Some(ready);
-            }
-        }
-        if running.iter().all(|(_, output)| output.is_some()) { Poll::Ready(()) } else { Poll::Pending }
-    });
-    pin!(all).await;
-    running.into_iter().filter_map(|(_, output)| output).collect()
 }

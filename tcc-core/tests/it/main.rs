@@ -1,5 +1,6 @@
 //! The tests of the protocol. Start with `table`, which shows what every event does in every phase.
 
+mod conformance;
 mod contract;
 mod promises;
 mod requests;
