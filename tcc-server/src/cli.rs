@@ -10,6 +10,7 @@
 //! | 70 | whether a write became durable is not known: start it again, and it goes by what the log then says |
 
 mod config;
+mod conformance;
 mod file;
 mod flags;
 
@@ -36,6 +37,10 @@ const EXIT_UNKNOWN: u8 = 70;
 /// Runs the coordinator until it is told to stop.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if conformance::is_meant(&arguments) {
+        return conformance::main(arguments);
+    }
     let config = match config::parse(arguments) {
         Ok(Wanted::Run(config)) => *config,
         Ok(Wanted::Answer(text)) => {

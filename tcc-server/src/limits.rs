@@ -102,6 +102,8 @@ pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 pub const WAIT_POLL: Duration = Duration::from_secs(1);
 /// How long connecting to a participant may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The wait of `tcc-server conformance` before it repeats a call: of 60 that are answered pending, six seconds.
+pub const CONFORMANCE_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes that are read of an answer at once, and the most its head may have.
 pub const ANSWER_BUFFER: usize = 16 * 1024;
 /// How long an idle connection to a participant is kept; below what most servers keep one.

@@ -126,6 +126,18 @@ impl HttpTransport {
         Target { uri, destination: url[Position::BeforeHost..Position::AfterPort].to_owned() }
     }
 
+    /// Reads what is at an endpoint: no call of a transaction.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn get(&self, at: &Endpoint, timeout: Duration) -> Answer {
+        let get = async {
+            let uri = self.target(at).uri.clone().map_err(|_| Failure::Forbidden)?;
+            let answer = self.client.get(uri).await.map_err(|error| failure(&error))?;
+            read(answer).await
+        };
+        let got = tokio::time::timeout(timeout, get).await;
+        got.unwrap_or(Err(Failure::TimedOut)).map_or_else(Answer::None, Answer::Response)
+    }
+
     async fn make(&self, outgoing: Outgoing) -> Result<Response, Failure> {
         let uri = self.target(&outgoing.call.endpoint).uri.clone().map_err(|_| Failure::Forbidden)?;
         let request = request(&outgoing, uri).ok_or(Failure::Other)?;
