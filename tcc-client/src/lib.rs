@@ -128,6 +128,8 @@ mod answer;
 mod initiator;
 #[cfg(feature = "initiator")]
 mod retrying;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod limits;
 
 pub use call::{BadCall, Call};

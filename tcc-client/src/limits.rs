@@ -25,3 +25,8 @@ pub const CLEANING_PAUSE: Duration = Duration::from_millis(20);
 pub const CLEANING_REST: Duration = Duration::from_secs(60);
 /// How long connecting to one address of a server may take, unless the configuration says otherwise.
 pub const CONNECT: Duration = Duration::from_secs(5);
+/// How long the suite for participants may take, unless it is told: what does not answer is called three times in each
+/// of its checks.
+pub const CONFORMANCE: Duration = Duration::from_secs(180);
+/// The wait before the suite repeats a call: of 60 that are answered pending, six seconds.
+pub const CONFORMANCE_PAUSE: Duration = Duration::from_millis(100);

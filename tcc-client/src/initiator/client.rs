@@ -283,7 +283,7 @@ impl fmt::Debug for ClientBuilder {
 
 /// Nothing that reqwest would do by itself is left on: a redirect or a proxy of the environment could carry a token
 /// elsewhere, and repeats are counted here.
-fn http_client() -> Result<reqwest::Client, BoxError> {
+pub(crate) fn http_client() -> Result<reqwest::Client, BoxError> {
     #[cfg(feature = "tls")]
     {
         // Another part of the process may have chosen its provider before; then that one is used.

@@ -21,6 +21,8 @@ mod submission;
 mod trying;
 
 pub use branch::Branch;
+#[cfg(feature = "testing")]
+pub(crate) use client::http_client;
 pub use client::{Client, ClientBuilder, new_gid};
 pub use error::{BuildError, Error, Failed, Failure, Outcome};
 pub use operator::Listed;
@@ -30,3 +32,5 @@ pub use standing::{Standing, Wait};
 pub use stop::{RunError, Stop};
 pub use submission::Submission;
 pub use trying::Reply;
+#[cfg(feature = "testing")]
+pub(crate) use trying::answer;

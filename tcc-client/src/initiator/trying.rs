@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use reqwest::RequestBuilder;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -95,11 +96,7 @@ impl Trying<'_> {
             Some(payload) => request.body(payload.get().to_owned()),
             None => request,
         };
-        let mut response = request.send().await.map_err(|error| failure(&error))?;
-        let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = read(&mut response, limits::REPLY).await.map_err(|error| failure(&error))?;
-        let status = response.status().as_u16();
-        Ok(Response { status, retry_after: wait.map(Duration::from_secs), body })
+        answer(request).await
     }
 
     /// Those of every call but `Tcc-Settled`, a moment of the coordinator's clock, which an initiator does not have;
@@ -133,6 +130,15 @@ impl Trying<'_> {
         }
         Some(headers)
     }
+}
+
+/// Sends a call to a participant, and reads its answer.
+pub(crate) async fn answer(request: RequestBuilder) -> Result<Response, Failure> {
+    let mut response = request.send().await.map_err(|error| failure(&error))?;
+    let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let body = read(&mut response, limits::REPLY).await.map_err(|error| failure(&error))?;
+    let status = response.status().as_u16();
+    Ok(Response { status, retry_after: wait.map(Duration::from_secs), body })
 }
 
 /// A participant may ask for any wait.

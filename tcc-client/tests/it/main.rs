@@ -84,6 +84,9 @@ mod pooled;
 mod cleaning;
 /// Duplicated and crossed calls at the same time.
 mod concurrency;
+/// The suite for participants, in process and by URL.
+#[cfg(feature = "testing")]
+mod conformance;
 /// A participant whose process dies.
 mod crash;
 /// Methods that fail, panic, hang or break their transaction; callers that hang up.

@@ -76,6 +76,24 @@ pub struct Setup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effect(pub Vec<i64>);
 
+impl From<i64> for Effect {
+    fn from(number: i64) -> Self {
+        Self(vec![number])
+    }
+}
+
+impl From<Vec<i64>> for Effect {
+    fn from(numbers: Vec<i64>) -> Self {
+        Self(numbers)
+    }
+}
+
+impl<const N: usize> From<[i64; N]> for Effect {
+    fn from(numbers: [i64; N]) -> Self {
+        Self(numbers.into())
+    }
+}
+
 impl Effect {
     /// The numbers of a JSON text: one, a list of them, or an object of them in the order of its keys.
     ///
