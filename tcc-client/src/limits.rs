@@ -30,3 +30,8 @@ pub const CONNECT: Duration = Duration::from_secs(5);
 pub const CONFORMANCE: Duration = Duration::from_secs(180);
 /// The wait before the suite repeats a call: of 60 that are answered pending, six seconds.
 pub const CONFORMANCE_PAUSE: Duration = Duration::from_millis(100);
+/// How long the coordinator of the test kit drives transactions at most, by its own clock: what does not end in a day of
+/// calls every minute never does.
+pub const TEST_RUN: Duration = Duration::from_secs(24 * 3600);
+/// Calls that the coordinator of the test kit makes at most: some days of a call every minute.
+pub const TEST_CALLS: usize = 10_000;

@@ -32,6 +32,12 @@ impl Submission {
         Self { gid, request, trace: None, wait: Wait::default(), at_most: limits::WAIT }
     }
 
+    /// What is sent to the coordinator; the test kit takes it too.
+    #[must_use]
+    pub const fn request(&self) -> &BeginRequest {
+        &self.request
+    }
+
     /// With this branch as well.
     pub fn branch(mut self, branch: Branch) -> Self {
         self.request.branches.push(branch.request);

@@ -97,6 +97,9 @@ mod http;
 /// Beginning transactions, without a database.
 #[cfg(feature = "initiator")]
 mod initiator;
+/// The coordinator of the test kit.
+#[cfg(all(feature = "rusqlite", feature = "testing"))]
+mod kit;
 /// Random calls, crossings and crashes against a model of the guard.
 mod model;
 /// What MySQL and MariaDB do in their own way: commits that nobody asked for, sessions that are used again.
