@@ -14,8 +14,8 @@ use tcc_core::answer::{Answer, Failure, judge};
 use tcc_core::store::load;
 use tcc_core::wire::{BeginRequest, TransactionView};
 use tcc_core::{
-    Applied, BranchId, Call, Change, Event, Found, Gid, MemoryStore, Operation, Patience, Plan, Random,
-    Rejection, Store, Stored, Timestamp, Transaction, limits,
+    Applied, BranchId, Call, Change, Event, Found, Gid, MemoryStore, Patience, Plan, Random, Rejection,
+    Store, Stored, Timestamp, Transaction, limits,
 };
 
 use super::called::Called;
