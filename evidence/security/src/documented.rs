@@ -22,6 +22,8 @@ pub enum Said {
     View(Box<TransactionView>),
     /// What happened to one.
     Events,
+    /// Figures for Prometheus.
+    Metrics,
     /// One page of a list of so many.
     List(usize),
     /// An error.
@@ -87,6 +89,7 @@ pub fn read(answer: &Answer, by: By, bodyless: bool) -> Result<Said, String> {
         Some("text/plain; charset=utf-8") if status == 200 && ["ok", "ready"].contains(&&*answer.text()) => {
             Ok(Said::Probe)
         }
+        Some("text/plain; version=0.0.4; charset=utf-8") if status == 200 => Ok(Said::Metrics),
         None if by == By::Wire && [400, 414, 431].contains(&status) && answer.body.is_empty() => {
             Ok(Said::Bare(status))
         }

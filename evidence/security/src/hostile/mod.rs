@@ -16,7 +16,7 @@ use crate::exchange::{Request, Until};
 use crate::secrets::{HEADER, PAYLOAD, QUERY, TOKEN, WRONG_TOKEN};
 
 /// Every operation of the API.
-pub const ROUTES: [(&str, &str); 13] = [
+pub const ROUTES: [(&str, &str); 14] = [
     ("POST", "/v1/transactions"),
     ("GET", "/v1/transactions/{gid}"),
     ("POST", "/v1/transactions/{gid}/branches"),
@@ -27,6 +27,7 @@ pub const ROUTES: [(&str, &str); 13] = [
     ("POST", "/v1/transactions/{gid}/retry"),
     ("POST", "/v1/transactions/{gid}/acknowledge"),
     ("GET", "/v1/transactions/{gid}/events"),
+    ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
@@ -48,7 +49,7 @@ const EVENTS: Route = 9;
 /// Whether a route is anybody's, without a token.
 #[must_use]
 pub fn is_open(route: Route) -> bool {
-    !ROUTES[route].1.starts_with("/v1")
+    !ROUTES[route].1.starts_with("/v1") && ROUTES[route].1 != "/metrics"
 }
 
 macro_rules! kinds {
