@@ -1,6 +1,9 @@
 //! The docs do what they say: each snippet is code that is compiled and run, each command is run, each body is one.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -146,6 +149,41 @@ async fn serves(command: &str) {
     assert!(ended.success(), "{command}: {ended}");
 }
 
+/// Has a coordinator look at a configuration as a page says.
+async fn looks(command: &str, file: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let here = |text: &str| {
+        ["/var/lib/tcc", "/etc/tcc"]
+            .iter()
+            .fold(text.to_owned(), |text, place| text.replace(place, &folder.path().display().to_string()))
+    };
+    for (name, text) in [("token", "a token of sixteen letters".replace(' ', "-")), ("tcc.toml", here(file))]
+    {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("its owner's");
+    }
+    let command = here(command);
+    let mut program = Command::new(env!("CARGO_BIN_EXE_coordinator"));
+    program.args(command.split_whitespace().skip(1)).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = program.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
+    // It ends with whoever holds this.
+    let _alive = child.stdin.take();
+    let run = tokio::time::timeout(LONG, child.wait_with_output()).await.expect("it ends").expect("it runs");
+    assert!(run.status.success(), "{command}: {}", String::from_utf8_lossy(&run.stderr));
+    assert!(!run.stdout.is_empty(), "{command} says nothing");
+}
+
+/// What a page shows of a file of settings is one.
+#[tokio::test]
+async fn every_file_of_settings_in_the_docs_is_taken() {
+    let files = blocks("toml");
+    assert!(!files.is_empty());
+    for Block { text, .. } in files {
+        looks("tcc-server config check --config /etc/tcc/tcc.toml", &text).await;
+    }
+}
+
 #[tokio::test]
 async fn every_command_in_the_docs_is_run() {
     let mut run = Vec::new();
@@ -156,6 +194,13 @@ async fn every_command_in_the_docs_is_run() {
         let command = text.trim();
         if command.starts_with("tcc-server --") {
             serves(command).await;
+            continue;
+        }
+        if command.starts_with("tcc-server config ") {
+            for command in command.lines() {
+                // Of the file that the pages show; what it names has to be there.
+                looks(command, &blocks("toml")[0].text).await;
+            }
             continue;
         }
         let elsewhere = ELSEWHERE.iter().find(|(known, _)| command == *known);
