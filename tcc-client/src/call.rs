@@ -13,7 +13,7 @@ pub struct Call {
     /// The transaction.
     pub gid: Gid,
     /// The participant's part in it. Together with the gid it is the key of the guard row, and a good key for
-    /// whatever else must happen once.
+    /// whatever else must happen once. A check has none: then it is `tcc/sender`, the key of the sender's row.
     pub branch: BranchId,
     /// What is asked.
     pub operation: Operation,
@@ -41,8 +41,8 @@ pub enum BadCall {
     /// This header holds no id.
     #[error("the header {0} {1}")]
     Id(&'static str, BadId),
-    /// `Tcc-Operation` holds none of the words `try`, `confirm`, `cancel`.
-    #[error("the header {} holds none of try, confirm, cancel", protocol::OPERATION)]
+    /// `Tcc-Operation` holds none of the words `try`, `confirm`, `cancel`, `check`.
+    #[error("the header {} holds none of try, confirm, cancel, check", protocol::OPERATION)]
     Operation,
     /// This header holds no number, or one out of range.
     #[error("the header {0} holds no number in its range")]
@@ -57,8 +57,8 @@ impl Call {
     /// When a header is missing, repeated or unreadable.
     pub fn from_headers(headers: &HeaderMap) -> Result<Self, BadCall> {
         let operation = match text(headers, protocol::OPERATION)?.and_then(|word| word.parse().ok()) {
-            Some(operation @ (Operation::Try | Operation::Confirm | Operation::Cancel)) => operation,
-            Some(Operation::Check) | None => {
+            Some(operation) => operation,
+            None => {
                 // A missing header and a wrong one are told apart for whoever writes a coordinator.
                 needed(headers, protocol::OPERATION)?;
                 return Err(BadCall::Operation);
@@ -67,9 +67,12 @@ impl Call {
         let timeout = number::<u64>(headers, protocol::TIMEOUT)?;
         Ok(Self {
             gid: needed(headers, protocol::GID)?.parse().map_err(|bad| BadCall::Id(protocol::GID, bad))?,
-            branch: needed(headers, protocol::BRANCH)?
-                .parse()
-                .map_err(|bad| BadCall::Id(protocol::BRANCH, bad))?,
+            branch: match operation {
+                Operation::Check => sender(),
+                Operation::Try | Operation::Confirm | Operation::Cancel => needed(headers, protocol::BRANCH)?
+                    .parse()
+                    .map_err(|bad| BadCall::Id(protocol::BRANCH, bad))?,
+            },
             operation,
             attempt: number(headers, protocol::ATTEMPT)?.unwrap_or(1),
             timeout: timeout
@@ -80,10 +83,22 @@ impl Call {
         })
     }
 
+    /// The call that a message's sender makes of itself.
+    #[cfg(feature = "initiator")]
+    pub(crate) fn of_sender(gid: Gid, begun: Timestamp) -> Self {
+        let (operation, timeout) = (Operation::Check, limits::CALL_TIMEOUT);
+        Self { gid, branch: sender(), operation, attempt: 1, timeout, begun, settled: None }
+    }
+
     /// Whether the guard row of this call may have been deleted already, so that its absence proves nothing.
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.is_some_and(|settled| self.begun < settled)
     }
+}
+
+/// The branch id under which a message's sender keeps its row.
+fn sender() -> BranchId {
+    "tcc/sender".parse().expect("it is an id")
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, BadCall> {

@@ -110,7 +110,7 @@ impl<P: Participant> Guarded<P> {
                 Operation::Try => self.try_(&call, &payload, refusal, &mut tx).await,
                 Operation::Confirm => self.confirm(&call, &payload, &mut tx).await,
                 Operation::Cancel => self.cancel(&call, &payload, &mut tx).await,
-                Operation::Check => Err("a check is asked of the initiator".into()),
+                Operation::Check => self.check(&call, &mut tx).await,
             }
         });
         match step.await {
@@ -233,6 +233,22 @@ impl<P: Participant> Guarded<P> {
     }
 }
 
+impl<P: Participant> Guarded<P> {
+    /// Whether the local transaction of a message's sender committed. Where nothing says so it never will from here on:
+    /// the row left here bars it.
+    async fn check(&self, call: &Call, tx: &mut <P::Database as Database>::Tx) -> Result<Step, BoxError> {
+        let never = || Answer::Refused("the sender's local transaction did not commit".into());
+        if P::Database::insert(tx, call, &Row::Cancelled).await? {
+            return Ok(Step::Commit(never()));
+        }
+        Ok(match P::Database::load(tx, call).await? {
+            None => Step::Again,
+            Some(Row::Confirmed { .. }) => Step::Rollback(Answer::Done(None)),
+            Some(Row::Cancelled | Row::Refused { .. } | Row::Tried { .. }) => Step::Rollback(never()),
+        })
+    }
+}
+
 async fn commit<D: Database>(tx: D::Tx) -> Result<(), Fault> {
     match timeout(FINISH, D::commit(tx)).await {
         Ok(Ok(Commit::Committed)) => Ok(()),
@@ -243,7 +259,7 @@ async fn commit<D: Database>(tx: D::Tx) -> Result<(), Fault> {
 }
 
 /// Whatever comes of it: a transaction that cannot be rolled back cannot be committed either.
-async fn rollback<D: Database>(tx: D::Tx) {
+pub(crate) async fn rollback<D: Database>(tx: D::Tx) {
     match timeout(FINISH, D::rollback(tx)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(error = &*error as &dyn std::error::Error, "gave a connection up"),
@@ -265,7 +281,7 @@ fn alarm(alarm: Alarm) -> Step {
 }
 
 /// Up to [`FIRST_BACKOFF`], doubled with each run, and at random: the transactions that met must not meet again.
-fn backoff(runs: u32) -> Duration {
+pub(crate) fn backoff(runs: u32) -> Duration {
     FIRST_BACKOFF.saturating_mul(1 << runs.min(10)).mul_f64(fastrand::f64() / 2.0)
 }
 

@@ -146,8 +146,8 @@ pub use database::sqlx_postgres::{SqlxPgDatabase, SqlxPgTx};
 pub use database::{BadRow, Commit, Database, Row, Trouble};
 #[cfg(feature = "initiator")]
 pub use initiator::{
-    Branch, BuildError, Client, ClientBuilder, Error, Failed, Failure, Listed, Outcome, Reply, RunError,
-    Scope, Standing, Stop, Submission, Transaction, Wait, new_gid,
+    Branch, BuildError, Client, ClientBuilder, Error, Failed, Failure, Listed, Local, Message, MessageError,
+    Outcome, Reply, RunError, Scope, Standing, Stop, Submission, Transaction, Wait, new_gid,
 };
 pub use participant::{BoxError, Participant, Tried, Tx};
 pub use participants::Participants;

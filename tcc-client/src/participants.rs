@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,14 +11,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use tcc_core::{Operation, limits};
+use tcc_core::limits;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::answer::{Answer, Unknown, problem};
 use crate::cleaning::Cleaning;
 use crate::guard::Guarded;
-use crate::{BoxError, Call, Participant};
+use crate::{BoxError, Call, Database, Participant, Tried, Tx};
 
 /// An answer given before any participant was asked. Boxed, since a response is large and these are rare.
 type Rejected = Box<Response<Full<Bytes>>>;
@@ -64,6 +65,26 @@ impl<P: Participant> Serve for Guarded<P> {
     }
 }
 
+/// Who sends and takes no part.
+struct Sender<D>(PhantomData<D>);
+
+impl<D: Database> Participant for Sender<D> {
+    type Database = D;
+    type Payload = serde_json::Value;
+
+    async fn try_(&self, _: &Call, _: &Self::Payload, _: &mut Tx<Self>) -> Result<Tried, BoxError> {
+        Ok(Tried::refused("messages are sent here, and nothing is tried"))
+    }
+
+    async fn confirm(&self, _: &Call, _: &Self::Payload, _: &mut Tx<Self>) -> Result<(), BoxError> {
+        Err("messages are sent here, and nothing is confirmed".into())
+    }
+
+    async fn cancel(&self, _: &Call, _: &Self::Payload, _: &mut Tx<Self>) -> Result<(), BoxError> {
+        Err("messages are sent here, and nothing is cancelled".into())
+    }
+}
+
 impl Participants {
     /// No participants yet.
     #[must_use]
@@ -89,6 +110,16 @@ impl Participants {
         assert!(!named.contains_key(&name), "there is a participant {name:?} already");
         named.insert(name, Arc::new(Guarded { participant, database, cleaning: Cleaning::new() }));
         self
+    }
+
+    /// Answers for those who [send messages](crate::Client::message) out of this database, at `/{name}/check`. A
+    /// participant that was [added](Self::add) does so under its own name, if its database is theirs.
+    ///
+    /// # Panics
+    /// As [`add`](Self::add).
+    #[must_use]
+    pub fn senders<D: Database>(self, name: impl Into<String>, database: D) -> Self {
+        self.add(name, Sender(PhantomData), database)
     }
 
     /// An axum router of these participants, to be nested or merged.
@@ -143,9 +174,12 @@ impl Participants {
         let path = request.uri().path();
         let (name, word) = path.strip_prefix('/').and_then(|path| path.split_once('/')).unwrap_or_default();
         let operation = match word.parse() {
-            Ok(operation @ (Operation::Try | Operation::Confirm | Operation::Cancel)) => operation,
-            Ok(Operation::Check) | Err(()) => {
-                return Err(not_found("unknown-operation", "the path must be /{name}/{try|confirm|cancel}"));
+            Ok(operation) => operation,
+            Err(()) => {
+                return Err(not_found(
+                    "unknown-operation",
+                    "the path must be /{name}/{try|confirm|cancel|check}",
+                ));
             }
         };
         let Some(participant) = self.named.get(name) else {

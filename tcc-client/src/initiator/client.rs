@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::error::{BuildError, Error, Failed, Failure};
 use super::exchange::{Answered, Ask, Wish};
 use super::limits;
+use super::message::Message;
 use super::run::Transaction;
 use super::standing::{Standing, Wait};
 use super::submission::Submission;
@@ -75,6 +76,28 @@ impl Client {
     /// A transaction that the closure given to [`run`](Transaction::run) makes.
     pub fn transaction(&self, gid: Gid) -> Transaction {
         Transaction::new(self.clone(), gid)
+    }
+
+    /// A message that is delivered if, and only if, a local transaction commits. `check` is where this service answers for
+    /// its local transactions, as in `http://orders/tcc/orders/check`: see
+    /// [`Participants::senders`](crate::Participants::senders).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # #[cfg(feature = "rusqlite")]
+    /// # async fn order(client: tcc_client::Client, db: tcc_client::SqliteDatabase) -> Result<(), Box<dyn std::error::Error>> {
+    /// use tcc_client::Branch;
+    ///
+    /// let points = Branch::new("points").confirm("http://loyalty/points").payload(&serde_json::json!({"order": 1042}))?;
+    /// let message = client.message("order/1042".parse()?, "http://orders/tcc/orders/check").deliver(points);
+    /// message.send(&db, |tx| Box::pin(async move {
+    ///     tx.execute("INSERT INTO orders (number) VALUES (1042)", [])?;
+    ///     Ok(())
+    /// })).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn message(&self, gid: Gid, check: impl Into<String>) -> Message {
+        Message::new(self.clone(), gid, check.into())
     }
 
     /// Submits a transaction with all its branches, and waits as it says.

@@ -3,6 +3,7 @@
 //! - [`Client`]: the coordinator;
 //! - [`Submission`], [`Branch`]: all branches in one call, the coordinator tries;
 //! - [`Transaction`], [`Scope`], [`Stop`]: a closure tries;
+//! - [`Message`]: a message, delivered if a local transaction commits;
 //! - [`Standing`], [`Wait`]: where a transaction stands;
 //! - [`Listed`]: what an operator looks for;
 //! - [`Error`], [`RunError`]: what went wrong, and whether the outcome is known.
@@ -12,6 +13,7 @@ mod client;
 mod error;
 mod exchange;
 mod limits;
+mod message;
 mod operator;
 mod run;
 mod scope;
@@ -25,6 +27,7 @@ pub use branch::Branch;
 pub(crate) use client::http_client;
 pub use client::{Client, ClientBuilder, new_gid};
 pub use error::{BuildError, Error, Failed, Failure, Outcome};
+pub use message::{Local, Message, MessageError};
 pub use operator::Listed;
 pub use run::Transaction;
 pub use scope::Scope;
