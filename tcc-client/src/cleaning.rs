@@ -78,7 +78,7 @@ impl<P: Participant> Guarded<P> {
         match forgotten {
             Ok(forgotten) => match timeout(FINISH, P::Database::commit(tx)).await?? {
                 Commit::Committed => Ok(forgotten),
-                Commit::Conflict => Err("met a concurrent transaction".into()),
+                Commit::Conflict | Commit::Refused(_) => Err("met a concurrent transaction".into()),
             },
             Err(error) => {
                 drop(timeout(FINISH, P::Database::rollback(tx)).await);

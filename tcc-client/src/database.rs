@@ -13,6 +13,8 @@ mod mysql_sql;
 pub(crate) mod postgres;
 #[cfg(any(feature = "tokio-postgres", feature = "sqlx-postgres"))]
 mod postgres_sql;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 #[cfg(feature = "rusqlite")]
 pub(crate) mod sqlite;
 #[cfg(feature = "sqlx-mysql")]
@@ -21,13 +23,22 @@ pub(crate) mod sqlx_mysql;
 mod sqlx_pool;
 #[cfg(feature = "sqlx-postgres")]
 pub(crate) mod sqlx_postgres;
+#[cfg(any(
+    feature = "mysql_async",
+    feature = "redis",
+    feature = "sqlx-mysql",
+    feature = "sqlx-postgres",
+    feature = "tokio-postgres"
+))]
+mod trouble;
 
 /// A database that can hold a guard: one row per (gid, branch), written in the same local transaction as the
 /// participant's own rows.
 ///
 /// Each adapter is a file of this module with these methods in this order; read one before writing another. The
 /// promises of the guard rest on `insert` and `load`: both must leave the row **locked until the transaction
-/// ends**, and an `insert` must wait for a transaction that is inserting the same key.
+/// ends**, and an `insert` must wait for a transaction that is inserting the same key. Where there are no locks, the
+/// commit must come to a [`Conflict`](Commit::Conflict) if the row is not as they found it, or the mark bars it.
 pub trait Database: Clone + Send + Sync + 'static {
     /// A local transaction that owns its connection. Dropped without a commit it rolls back: at once, or by giving
     /// its connection up. It must never hand on a connection with work left in it.
@@ -118,13 +129,15 @@ pub trait Database: Clone + Send + Sync + 'static {
 }
 
 /// What a commit came to, when that is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Commit {
     /// Committed.
     Committed,
     /// Surely rolled back, because of a concurrent transaction: run it again from the start.
     Conflict,
+    /// Surely rolled back, because what a try was to do turned out impossible, for this reason.
+    Refused(String),
 }
 
 /// What an error calls for.
@@ -207,38 +220,6 @@ impl Row {
             _ => Err(BadRow(state.into())),
         }
     }
-}
-
-/// All connections were in use for too long.
-#[cfg(any(
-    feature = "mysql_async",
-    feature = "sqlx-mysql",
-    feature = "sqlx-postgres",
-    feature = "tokio-postgres"
-))]
-#[derive(Debug, thiserror::Error)]
-#[error("all connections are in use")]
-struct InUse;
-
-/// What the first error of a driver in a chain calls for.
-#[cfg(any(
-    feature = "mysql_async",
-    feature = "sqlx-mysql",
-    feature = "sqlx-postgres",
-    feature = "tokio-postgres"
-))]
-fn trouble_of<E: std::error::Error + 'static>(error: &BoxError, judge: impl Fn(&E) -> Trouble) -> Trouble {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
-    while let Some(error) = cause {
-        if error.is::<InUse>() {
-            return Trouble::Locked;
-        }
-        if let Some(error) = error.downcast_ref() {
-            return judge(error);
-        }
-        cause = error.source();
-    }
-    Trouble::Other
 }
 
 impl fmt::Display for Row {

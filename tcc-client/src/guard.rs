@@ -121,7 +121,11 @@ impl<P: Participant> Guarded<P> {
                 rollback::<P::Database>(tx).await;
                 Err(Fault::TimedOut)
             }
-            Ok(Ok(Step::Commit(answer))) => commit::<P::Database>(tx).await.map(|()| Ended::Answer(answer)),
+            Ok(Ok(Step::Commit(answer))) => match commit::<P::Database>(tx).await? {
+                None => Ok(Ended::Answer(answer)),
+                Some(why) if call.operation == Operation::Try => Ok(Ended::Refuse(reason(&why))),
+                Some(why) => Err(Fault::Failed(format!("{} cannot refuse: {why}", call.operation).into())),
+            },
             Ok(Ok(Step::Rollback(answer))) => {
                 rollback::<P::Database>(tx).await;
                 Ok(Ended::Answer(answer))
@@ -249,9 +253,11 @@ impl<P: Participant> Guarded<P> {
     }
 }
 
-async fn commit<D: Database>(tx: D::Tx) -> Result<(), Fault> {
+/// `Some`: rolled back for this reason.
+async fn commit<D: Database>(tx: D::Tx) -> Result<Option<String>, Fault> {
     match timeout(FINISH, D::commit(tx)).await {
-        Ok(Ok(Commit::Committed)) => Ok(()),
+        Ok(Ok(Commit::Committed)) => Ok(None),
+        Ok(Ok(Commit::Refused(why))) => Ok(Some(why)),
         Ok(Ok(Commit::Conflict)) => Err(Fault::Conflict),
         Ok(Err(error)) => Err(Fault::Unknown(Some(error))),
         Err(_) => Err(Fault::Unknown(None)),

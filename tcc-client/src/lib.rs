@@ -137,6 +137,8 @@ pub use call::{BadCall, Call};
 pub use database::mysql::{MysqlDatabase, MysqlTx};
 #[cfg(feature = "tokio-postgres")]
 pub use database::postgres::{PgDatabase, PgTx};
+#[cfg(feature = "redis")]
+pub use database::redis::{RedisDatabase, RedisTx};
 #[cfg(feature = "rusqlite")]
 pub use database::sqlite::{OpenError, SqliteDatabase, SqliteTx};
 #[cfg(feature = "sqlx-mysql")]

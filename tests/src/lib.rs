@@ -8,6 +8,7 @@ pub mod http;
 pub mod mishap;
 mod mariadb;
 mod postgres;
+mod redis;
 #[cfg(feature = "processes")]
 mod process;
 #[cfg(feature = "processes")]
@@ -21,3 +22,4 @@ pub use postgres::{Postgres, postgres, skipped};
 pub use process::{Process, die_with_the_test};
 #[cfg(feature = "processes")]
 pub use proxy::{Exchange, Fault, Proxy, Times};
+pub use redis::{Redis, redis};

@@ -10,7 +10,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::{InUse, mysql_sql as sql, trouble_of};
+use super::mysql_sql as sql;
+use super::trouble::{InUse, trouble_of};
 use crate::limits::{CONNECT, CONNECTIONS, FINISH, LOCK_WAIT};
 use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 

@@ -14,7 +14,8 @@ use tokio::time::timeout;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{CancelToken, Client, Config, Socket, Statement};
 
-use super::{InUse, postgres_sql as sql, trouble_of};
+use super::postgres_sql as sql;
+use super::trouble::{InUse, trouble_of};
 use crate::limits::{CONNECT, CONNECTIONS, FINISH, LOCK_WAIT};
 use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 

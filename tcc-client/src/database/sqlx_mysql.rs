@@ -10,7 +10,7 @@ use sqlx_core::transaction::TransactionManager;
 
 use super::mysql_sql as sql;
 use super::sqlx_pool::Loan;
-use super::trouble_of;
+use super::trouble::trouble_of;
 use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 
 type Transactions = <MySql as sqlx::Database>::TransactionManager;

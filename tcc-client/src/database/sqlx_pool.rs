@@ -8,7 +8,7 @@ use sqlx::{Database, Pool};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::InUse;
+use super::trouble::InUse;
 use crate::BoxError;
 use crate::limits::{FINISH, LOCK_WAIT};
 

@@ -7,7 +7,7 @@ use sqlx_core::transaction::TransactionManager;
 
 use super::postgres_sql as sql;
 use super::sqlx_pool::Loan;
-use super::trouble_of;
+use super::trouble::trouble_of;
 use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 
 type Transactions = <Postgres as sqlx::Database>::TransactionManager;

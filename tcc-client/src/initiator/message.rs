@@ -212,6 +212,7 @@ where
         Ok(Sent::Now(value)) => match timeout(FINISH, D::commit(tx)).await {
             Ok(Ok(Commit::Committed)) => Ok(Sent::Now(value)),
             Ok(Ok(Commit::Conflict)) => Err(Failed::Again),
+            Ok(Ok(Commit::Refused(why))) => Err(Failed::Error(why.into())),
             Ok(Err(error)) => Err(Failed::Unknown(Some(error))),
             Err(_) => Err(Failed::Unknown(None)),
         },

@@ -1,6 +1,6 @@
 //! The databases under test, each as a bank with accounts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use tcc_client::{BoxError, Call, Database};
@@ -9,6 +9,8 @@ use tcc_client::{BoxError, Call, Database};
 mod mysql;
 #[cfg(feature = "tokio-postgres")]
 mod postgres;
+#[cfg(feature = "redis")]
+mod redis;
 #[cfg(feature = "rusqlite")]
 mod sqlite;
 #[cfg(all(feature = "sqlx-mysql", feature = "mysql_async"))]
@@ -20,6 +22,8 @@ mod sqlx_postgres;
 pub(crate) use mysql::Mysql;
 #[cfg(feature = "tokio-postgres")]
 pub(crate) use postgres::Postgres;
+#[cfg(feature = "redis")]
+pub(crate) use redis::Redis;
 #[cfg(feature = "rusqlite")]
 pub(crate) use sqlite::Sqlite;
 #[cfg(all(feature = "sqlx-mysql", feature = "mysql_async"))]
@@ -86,29 +90,93 @@ pub(crate) trait Bank: Clone + Send + Sync + 'static {
         self.execute(&format!("INSERT INTO account VALUES ('{account}', {cents}, 0, 0)")).await;
     }
 
+    async fn set_free(&self, account: &str, cents: i64) {
+        self.execute(&format!("UPDATE account SET free = {cents} WHERE name = '{account}'")).await;
+    }
+
+    /// The guard rows, as others read them.
+    async fn rows(&self) -> Vec<GuardRow> {
+        let kept = "COALESCE('=' || kept, '')";
+        let sql = format!("SELECT gid || '|' || branch || '|' || state || '|' || {kept} FROM tcc_guard");
+        let row = |row: String| {
+            let columns: Vec<_> = row.splitn(4, '|').collect();
+            let [gid, branch, state] = [0, 1, 2].map(|column| columns[column].to_owned());
+            GuardRow { gid, branch, state, kept: columns[3].strip_prefix('=').map(Into::into) }
+        };
+        self.query(&sql).await.into_iter().map(row).collect()
+    }
+
+    async fn accounts(&self) -> BTreeMap<String, Books> {
+        let sql = "SELECT name || '|' || free || '|' || reserved || '|' || spent FROM account";
+        let account = |row: String| {
+            let columns: Vec<_> = row.split('|').collect();
+            let cents = |column: usize| columns[column].parse().unwrap();
+            (columns[0].to_owned(), Books { free: cents(1), reserved: cents(2), spent: cents(3) })
+        };
+        self.query(sql).await.into_iter().map(account).collect()
+    }
+
+    /// What had an effect, as `gid|branch|operation`, in order.
+    async fn log(&self) -> Vec<String> {
+        self.query("SELECT gid || '|' || branch || '|' || operation FROM effect ORDER BY id").await
+    }
+
+    /// The mark that the guard keeps.
+    async fn mark(&self) -> Option<i64> {
+        let settled = self.query("SELECT settled || '' FROM tcc_settled").await.pop()?;
+        Some(settled.parse().unwrap())
+    }
+
+    /// Deletes the guard rows, and keeps no mark.
+    async fn forget_rows(&self) {
+        self.execute("DELETE FROM tcc_guard").await;
+    }
+
+    /// Deletes everything.
+    async fn clear(&self) {
+        let tables = ["tcc_guard", "tcc_settled", "effect", "account"];
+        self.execute(&tables.map(|table| format!("DELETE FROM {table};")).concat()).await;
+    }
+
     async fn books(&self) -> Books {
-        let sql = "SELECT SUM(free) || ' ' || SUM(reserved) || ' ' || SUM(spent) FROM account";
-        let row = self.query(sql).await.remove(0);
-        let sums: Vec<i64> = row.split(' ').map(|sum| sum.parse().unwrap()).collect();
-        Books { free: sums[0], reserved: sums[1], spent: sums[2] }
+        let sum = |sum: Books, books: Books| Books {
+            free: sum.free + books.free,
+            reserved: sum.reserved + books.reserved,
+            spent: sum.spent + books.spent,
+        };
+        self.accounts().await.into_values().reduce(sum).expect("an account")
     }
 
     /// The operations that had an effect in a transaction, in order.
     async fn effects(&self, gid: &str) -> Vec<String> {
-        self.query(&format!("SELECT operation FROM effect WHERE gid = '{gid}' ORDER BY id")).await
+        let log = self.log().await;
+        let of_gid = log.iter().filter(|entry| entry.split('|').next() == Some(gid));
+        of_gid.map(|entry| entry.rsplit('|').next().expect("three words").to_owned()).collect()
     }
 
     /// The state of the guard row of a transaction's one branch.
     async fn row(&self, gid: &str) -> Option<String> {
-        self.query(&format!("SELECT state FROM tcc_guard WHERE gid = '{gid}'")).await.pop()
+        self.rows().await.into_iter().find(|row| row.gid == gid).map(|row| row.state)
     }
 }
 
-/// A bank of a server, to which a database has a pool of connections.
-pub(crate) trait Pooled: Bank {
-    /// `None` where the server is not installed.
-    fn open() -> impl Future<Output = Option<Self>> + Send;
+/// A guard row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GuardRow {
+    pub(crate) gid: String,
+    pub(crate) branch: String,
+    pub(crate) state: String,
+    pub(crate) kept: Option<String>,
+}
 
+/// A bank of a server.
+pub(crate) trait Open: Bank {
+    /// A new one; `None` where the server is not installed.
+    fn open() -> impl Future<Output = Option<Self>> + Send;
+}
+
+/// A bank of a server, to which a database has a pool of connections.
+pub(crate) trait Pooled: Open {
     /// The same bank, whose participants have this many connections.
     fn with_connections(&self, most: usize) -> Self;
 

@@ -42,6 +42,8 @@ async fn the_process_that_dies() {
         "postgres" => die(&crate::banks::Postgres::at(place).await, operation, moment).await,
         #[cfg(feature = "mysql_async")]
         "mysql" => die(&crate::banks::Mysql::at(place).await, operation, moment).await,
+        #[cfg(feature = "redis")]
+        "redis+unix" => die(&crate::banks::Redis::at(place).await, operation, moment).await,
         #[cfg(all(feature = "sqlx-postgres", feature = "tokio-postgres"))]
         "sqlx-postgres" => die(&crate::banks::SqlxPostgres::at(place).await, operation, moment).await,
         #[cfg(all(feature = "sqlx-mysql", feature = "mysql_async"))]

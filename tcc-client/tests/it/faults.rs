@@ -13,12 +13,13 @@ on_each_database!(
     p5_a_panic_rolls_back,
     p5_a_method_that_hangs_is_rolled_back_in_time,
     p5_a_method_that_blocks_past_its_time_is_rolled_back,
-    p5_a_method_that_ends_its_transaction_is_found_out,
     p5_a_caller_who_hangs_up_stops_nothing_half_way,
     a_reply_that_is_too_long_is_no_answer,
     a_lost_answer_to_a_commit_is_unknown_and_the_repeat_finds_it,
     a_lost_commit_is_unknown_and_the_repeat_does_it,
-    a_conflict_at_the_commit_runs_everything_again,
+    a_conflict_at_the_commit_runs_everything_again;
+    sql_alone:
+    p5_a_method_that_ends_its_transaction_is_found_out,
 );
 
 const UNTOUCHED: Books = Books { free: 1000, reserved: 0, spent: 0 };

@@ -1,6 +1,6 @@
 //! Participants and their guard against real databases.
 
-#![cfg(any(feature = "rusqlite", feature = "tokio-postgres", feature = "mysql_async"))]
+#![cfg(any(feature = "rusqlite", feature = "tokio-postgres", feature = "mysql_async", feature = "redis"))]
 
 /// Makes of generic tests one for each of these banks, in a module of its name.
 macro_rules! on_each {
@@ -9,7 +9,7 @@ macro_rules! on_each {
     };
     (@one $module:ident $bank:ident ($($name:ident),+)) => {
         mod $module {
-            use crate::banks::Pooled as _;
+            use crate::banks::Open as _;
 
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
@@ -55,8 +55,21 @@ macro_rules! on_each_mysql {
     };
 }
 
-/// Makes of generic tests one for each database.
+/// Makes of generic tests one for each database; of those at the end only where local transactions hold locks and a
+/// statement can do anything, as in SQL.
 macro_rules! on_each_database {
+    ($($name:ident),+ $(,)? $(; sql_alone: $($sql:ident),+ $(,)?)?) => {
+        on_each_sql_database!($($name,)+ $($($sql),+)?);
+        on_each! {
+            ($($name),+)
+            #[cfg(feature = "redis")]
+            redis: Redis,
+        }
+    };
+}
+
+/// Makes of generic tests one for each database that speaks SQL.
+macro_rules! on_each_sql_database {
     ($($name:ident),+ $(,)?) => {
         #[cfg(feature = "rusqlite")]
         mod sqlite {
@@ -110,6 +123,9 @@ mod mysql;
 mod postgres;
 /// P1 to P6, one test or more for each.
 mod promises;
+/// What Redis does in its own way: no locks, and nothing is undone.
+#[cfg(feature = "redis")]
+mod redis;
 /// What only SQLite can show: pragmas, other processes on the same file.
 #[cfg(feature = "rusqlite")]
 mod sqlite;

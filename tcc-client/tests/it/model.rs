@@ -38,7 +38,10 @@ mod steps;
 /// The model.
 mod world;
 
-on_each_database!(whatever_is_called_the_guard_does_as_the_model, a_guard_with_a_mistake_is_found_out);
+on_each_database!(whatever_is_called_the_guard_does_as_the_model;
+    sql_alone:
+    a_guard_with_a_mistake_is_found_out,
+);
 
 /// Of a day's test, so that it takes about ten seconds.
 const CASES: u32 = 48;

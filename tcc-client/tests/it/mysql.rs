@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::banks::{Bank, Books, Mysql, Pooled};
+use crate::banks::{Bank, Books, Mysql, Open, Pooled};
 use crate::payment::{Caller, How, Seen};
 use crate::pooled;
 

@@ -169,6 +169,11 @@ impl Caller {
         }
     }
 
+    /// Its participant, to be served with another database.
+    pub(crate) fn participant<B: Bank>(&self) -> Payment<B> {
+        Payment { watch: self.watch.clone(), bank: PhantomData }
+    }
+
     /// The same, with an operation that does something special.
     pub(crate) fn how(&self, on: &str, how: How) -> Self {
         let charge = Charge { on: on.into(), how, ..self.charge.clone() };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 
-use crate::banks::{Bank, Books, Pooled, Postgres};
+use crate::banks::{Bank, Books, Open, Pooled, Postgres};
 use crate::payment::{Caller, How, Seen};
 use crate::pooled;
 

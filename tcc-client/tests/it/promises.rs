@@ -78,7 +78,7 @@ async fn p2_a_refusal_is_kept_though_the_reason_is_gone<B: Bank>(bank: B) {
     let first = poor.call("try", "t").await;
     assert!(first.refused());
     assert_eq!(first.body["detail"], "no funds");
-    bank.execute("UPDATE account SET free = 100 WHERE name = 'bob'").await;
+    bank.set_free("bob", 100).await;
     assert_eq!(poor.call("try", "t").await, first);
     assert_eq!(poor.runs(), 1);
     assert_eq!(bank.effects("t").await, [""; 0]);
@@ -125,7 +125,7 @@ async fn p4_a_late_try_whose_row_was_forgotten_is_refused<B: Bank>(bank: B) {
     let mut caller = Caller::new(&bank);
     assert_eq!(caller.call("cancel", "t").await, Seen::done());
     // What a clean-up may do as soon as the transaction began before the mark.
-    bank.execute("DELETE FROM tcc_guard").await;
+    bank.forget_rows().await;
     caller.settled = Some(caller.begun + 1);
     assert!(caller.call("try", "t").await.refused());
     assert!(caller.call("try", "t").await.refused());

@@ -5,7 +5,7 @@ use tcc_client::{Commit, Database};
 use tokio::task::yield_now;
 use tokio::time::{Duration, sleep, timeout};
 
-use crate::banks::{Bank, Pooled, SqlxMysql, SqlxPostgres};
+use crate::banks::{Bank, Open, Pooled, SqlxMysql, SqlxPostgres};
 use crate::payment::{Caller, Seen};
 
 /// Begins many times and leaves at any moment. After each the application writes through the pool and at once, and

@@ -32,7 +32,7 @@ fn expected(state: &str, call: &str) -> (&'static str, &'static str, Option<&'st
 
 async fn every_order_of_four_calls_answers_as_the_table_says<B: Bank>(bank: B) {
     let caller = Caller::new(&bank);
-    bank.execute("UPDATE account SET free = 100000").await;
+    bank.set_free("alice", 100_000).await;
     let refusing = caller.how("try", How::Refuse("sold out".into()));
     for number in 0..CALLS.len().pow(4) {
         let gid = format!("order-{number}");

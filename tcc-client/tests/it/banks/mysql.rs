@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mysql_async::prelude::Queryable;
 use tcc_client::{BoxError, Call};
 
-use super::{Bank, Books, Pooled};
+use super::{Bank, Books, Open, Pooled};
 
 #[derive(Clone)]
 pub(crate) struct Mysql {
@@ -85,7 +85,7 @@ impl Bank for Mysql {
     }
 }
 
-impl Pooled for Mysql {
+impl Open for Mysql {
     async fn open() -> Option<Self> {
         let bank = Self::at(&tcc_tests::mariadb()?.database()).await;
         bank.database.create_schema().await.unwrap();
@@ -93,7 +93,9 @@ impl Pooled for Mysql {
         bank.fund("alice", 1000).await;
         Some(bank)
     }
+}
 
+impl Pooled for Mysql {
     fn with_connections(&self, most: usize) -> Self {
         let database = tcc_client::MysqlDatabase::new(mysql_async::Opts::from_url(&self.url).unwrap());
         Self { database: database.connections(most), ..self.clone() }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tcc_client::{BoxError, Call};
 
-use super::{Bank, Books, Pooled};
+use super::{Bank, Books, Open, Pooled};
 
 #[derive(Clone)]
 pub(crate) struct Postgres {
@@ -81,7 +81,7 @@ impl Bank for Postgres {
     }
 }
 
-impl Pooled for Postgres {
+impl Open for Postgres {
     async fn open() -> Option<Self> {
         let bank = Self::at(&tcc_tests::postgres()?.database()).await;
         bank.database.create_schema().await.unwrap();
@@ -89,7 +89,9 @@ impl Pooled for Postgres {
         bank.fund("alice", 1000).await;
         Some(bank)
     }
+}
 
+impl Pooled for Postgres {
     fn with_connections(&self, most: usize) -> Self {
         let database = tcc_client::PgDatabase::new(self.url.parse().unwrap(), tokio_postgres::NoTls);
         Self { database: database.connections(most), ..self.clone() }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, MySqlPool, Row};
 use tcc_client::limits::CONNECTIONS;
 use tcc_client::{BoxError, Call, SqlxMysqlDatabase, SqlxMysqlTx};
 
-use super::{Bank, Books, Mysql, Pooled};
+use super::{Bank, Books, Mysql, Open, Pooled};
 
 #[derive(Clone)]
 pub(crate) struct SqlxMysql {
@@ -85,11 +85,13 @@ impl Bank for SqlxMysql {
     }
 }
 
-impl Pooled for SqlxMysql {
+impl Open for SqlxMysql {
     async fn open() -> Option<Self> {
         Some(Self::with(Mysql::open().await?, CONNECTIONS))
     }
+}
 
+impl Pooled for SqlxMysql {
     fn with_connections(&self, most: usize) -> Self {
         Self::with(self.bank.clone(), most)
     }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use tcc_client::limits::CONNECTIONS;
 use tcc_client::{BoxError, Call, SqlxPgDatabase, SqlxPgTx};
 
-use super::{Bank, Books, Pooled, Postgres};
+use super::{Bank, Books, Open, Pooled, Postgres};
 
 #[derive(Clone)]
 pub(crate) struct SqlxPostgres {
@@ -79,11 +79,13 @@ impl Bank for SqlxPostgres {
     }
 }
 
-impl Pooled for SqlxPostgres {
+impl Open for SqlxPostgres {
     async fn open() -> Option<Self> {
         Some(Self::with(Postgres::open().await?, CONNECTIONS))
     }
+}
 
+impl Pooled for SqlxPostgres {
     fn with_connections(&self, most: usize) -> Self {
         Self::with(self.bank.clone(), most)
     }

@@ -49,6 +49,8 @@ async fn the_process_that_dies() {
         "postgres" => die::<crate::banks::Postgres>(order).await,
         #[cfg(feature = "mysql_async")]
         "mysql" => die::<crate::banks::Mysql>(order).await,
+        #[cfg(feature = "redis")]
+        "redis+unix" => die::<crate::banks::Redis>(order).await,
         #[cfg(all(feature = "sqlx-postgres", feature = "tokio-postgres"))]
         "sqlx-postgres" => die::<crate::banks::SqlxPostgres>(order).await,
         #[cfg(all(feature = "sqlx-mysql", feature = "mysql_async"))]

@@ -84,13 +84,10 @@ impl<B: Bank> Stage<B> {
     }
 
     async fn reset(&mut self) {
-        let mut sql =
-            "DELETE FROM tcc_guard; DELETE FROM tcc_settled; DELETE FROM effect; DELETE FROM account;"
-                .to_owned();
+        self.replicas[0].clear().await;
         for name in ACCOUNTS {
-            sql += &format!("INSERT INTO account VALUES ('{name}', {FUNDS}, 0, 0);");
+            self.replicas[0].fund(name, FUNDS).await;
         }
-        self.replicas[0].execute(&sql).await;
         self.world = World::new();
     }
 

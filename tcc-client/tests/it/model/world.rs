@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tcc_client::{Operation, Row};
 
-use crate::banks::{Bank, Books};
+use crate::banks::{Bank, Books, GuardRow};
 use crate::flaky::Fate;
 use crate::payment::{Charge, How, Seen};
 
@@ -221,31 +221,16 @@ impl World {
     /// What a bank holds, as far as it can be read there.
     pub(super) async fn read<B: Bank>(bank: &B) -> Self {
         let mut world = Self::new();
-        if let Some(settled) = bank.query("SELECT settled || '' FROM tcc_settled").await.pop() {
-            world.settled = u8::try_from(settled.parse::<i64>().unwrap() - BEGUN).unwrap();
+        if let Some(mark) = bank.mark().await {
+            world.settled = u8::try_from(mark - BEGUN).unwrap();
         }
-        let kept = "COALESCE('=' || kept, '')";
-        for row in bank
-            .query(&format!("SELECT gid || '|' || branch || '|' || state || '|' || {kept} FROM tcc_guard"))
-            .await
-        {
-            let columns: Vec<_> = row.splitn(4, '|').collect();
-            let kept = columns[3].strip_prefix('=').map(Into::into);
-            world
-                .rows
-                .insert(Key::named(columns[0], columns[1]), Row::from_columns(columns[2], kept).unwrap());
+        for GuardRow { gid, branch, state, kept } in bank.rows().await {
+            world.rows.insert(Key::named(&gid, &branch), Row::from_columns(&state, kept).unwrap());
         }
-        let text = "name || '|' || free || '|' || reserved || '|' || spent";
-        for row in bank.query(&format!("SELECT {text} FROM account")).await {
-            let columns: Vec<_> = row.split('|').collect();
-            let cents = |column: usize| columns[column].parse().unwrap();
-            let books = Books { free: cents(1), reserved: cents(2), spent: cents(3) };
-            world.accounts.insert(columns[0].into(), books);
-        }
-        for row in bank.query("SELECT gid || '|' || branch || '|' || operation FROM effect ORDER BY id").await
-        {
-            let columns: Vec<_> = row.split('|').collect();
-            world.effects.entry(Key::named(columns[0], columns[1])).or_default().push(columns[2].into());
+        world.accounts = bank.accounts().await;
+        for entry in bank.log().await {
+            let words: Vec<_> = entry.split('|').collect();
+            world.effects.entry(Key::named(words[0], words[1])).or_default().push(words[2].into());
         }
         world
     }
