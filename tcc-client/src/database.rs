@@ -31,6 +31,7 @@ pub(crate) mod sqlx_postgres;
     feature = "tokio-postgres"
 ))]
 mod trouble;
+pub(crate) mod unguarded;
 
 /// A database that can hold a guard: one row per (gid, branch), written in the same local transaction as the
 /// participant's own rows.

@@ -145,6 +145,7 @@ pub use database::sqlite::{OpenError, SqliteDatabase, SqliteTx};
 pub use database::sqlx_mysql::{SqlxMysqlDatabase, SqlxMysqlTx};
 #[cfg(feature = "sqlx-postgres")]
 pub use database::sqlx_postgres::{SqlxPgDatabase, SqlxPgTx};
+pub use database::unguarded::Unguarded;
 pub use database::{BadRow, Commit, Database, Row, Trouble};
 #[cfg(feature = "initiator")]
 pub use initiator::{

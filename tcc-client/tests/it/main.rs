@@ -107,6 +107,8 @@ mod faults;
 /// What only HTTP can get wrong.
 #[cfg(feature = "rusqlite")]
 mod http;
+/// Which crates come with which feature.
+mod features;
 /// Beginning transactions, without a database.
 #[cfg(feature = "initiator")]
 mod initiator;
@@ -139,3 +141,5 @@ mod sqlite;
 mod sqlx;
 /// Every short sequence of calls against a table of what it must come to.
 mod table;
+/// A participant without a database.
+mod unguarded;
