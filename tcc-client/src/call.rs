@@ -4,6 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::HeaderMap;
+use tcc_core::signature::Signed;
 use tcc_core::{BadId, BranchId, Gid, Operation, Timestamp, limits, protocol};
 
 /// One call of the coordinator, as its headers describe it.
@@ -64,20 +65,34 @@ impl Call {
                 return Err(BadCall::Operation);
             }
         };
-        let timeout = number::<u64>(headers, protocol::TIMEOUT)?;
+        let gid = needed(headers, protocol::GID)?.parse().map_err(|bad| BadCall::Id(protocol::GID, bad))?;
+        let branch = match operation {
+            Operation::Check => sender(),
+            Operation::Try | Operation::Confirm | Operation::Cancel => needed(headers, protocol::BRANCH)?
+                .parse()
+                .map_err(|bad| BadCall::Id(protocol::BRANCH, bad))?,
+        };
+        Self::of(gid, branch, operation, headers)
+    }
+
+    /// Reads a call that was signed: what it asks for was, and only the rest is read from its headers.
+    pub(crate) fn from_signed(signed: Signed, headers: &HeaderMap) -> Result<Self, BadCall> {
+        let branch = match signed.operation {
+            Operation::Check => sender(),
+            Operation::Try | Operation::Confirm | Operation::Cancel => {
+                signed.branch.ok_or(BadCall::Missing(protocol::BRANCH))?
+            }
+        };
+        Self::of(signed.gid, branch, signed.operation, headers)
+    }
+
+    fn of(gid: Gid, branch: BranchId, operation: Operation, headers: &HeaderMap) -> Result<Self, BadCall> {
         Ok(Self {
-            gid: needed(headers, protocol::GID)?.parse().map_err(|bad| BadCall::Id(protocol::GID, bad))?,
-            branch: match operation {
-                Operation::Check => sender(),
-                Operation::Try | Operation::Confirm | Operation::Cancel => needed(headers, protocol::BRANCH)?
-                    .parse()
-                    .map_err(|bad| BadCall::Id(protocol::BRANCH, bad))?,
-            },
+            gid,
+            branch,
             operation,
             attempt: number(headers, protocol::ATTEMPT)?.unwrap_or(1),
-            timeout: timeout
-                .map_or(limits::DEFAULT_CALL_TIMEOUT, Duration::from_millis)
-                .min(limits::CALL_TIMEOUT),
+            timeout: timeout(headers)?,
             begun: moment(headers, protocol::BEGUN)?.ok_or(BadCall::Missing(protocol::BEGUN))?,
             settled: moment(headers, protocol::SETTLED)?,
         })
@@ -101,7 +116,15 @@ fn sender() -> BranchId {
     "tcc/sender".parse().expect("it is an id")
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, BadCall> {
+/// How long the coordinator listens for the answer.
+pub(crate) fn timeout(headers: &HeaderMap) -> Result<Duration, BadCall> {
+    let timeout = number::<u64>(headers, protocol::TIMEOUT)?;
+    let timeout = timeout.map_or(limits::DEFAULT_CALL_TIMEOUT, Duration::from_millis);
+    Ok(timeout.min(limits::CALL_TIMEOUT))
+}
+
+/// A header that may stand there once.
+pub(crate) fn text<'h>(headers: &'h HeaderMap, name: &'static str) -> Result<Option<&'h str>, BadCall> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {

@@ -123,6 +123,7 @@ mod guard;
 mod database;
 mod cleaning;
 mod participants;
+mod signed;
 mod answer;
 #[cfg(feature = "initiator")]
 mod initiator;
@@ -154,6 +155,7 @@ pub use initiator::{
 };
 pub use participant::{BoxError, Participant, Tried, Tx};
 pub use participants::Participants;
+pub use tcc_core::signature::{BadKey, SigningKey};
 pub use tcc_core::{BadId, BranchId, Gid, Operation, Timestamp};
 #[cfg(feature = "initiator")]
 pub use tcc_core::{Decision, Phase, Retry, Then, wire};

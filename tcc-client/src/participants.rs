@@ -9,19 +9,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use tcc_core::limits;
+use tcc_core::signature::{Signed, SigningKey};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::answer::{Answer, Unknown, problem};
+use crate::call::timeout;
 use crate::cleaning::Cleaning;
 use crate::guard::Guarded;
+use crate::signed::Claim;
 use crate::{BoxError, Call, Database, Participant, Tried, Tx};
 
 /// An answer given before any participant was asked. Boxed, since a response is large and these are rare.
-type Rejected = Box<Response<Full<Bytes>>>;
+pub(crate) type Rejected = Box<Response<Full<Bytes>>>;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -38,6 +42,7 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// | 425 `pending` | nothing happened: a lock, a connection or a turn was waited for too long |
 /// | 409 `not-tried`, `already-cancelled`, `already-confirmed` | an alarm: cannot be obeyed |
 /// | 400 `unreadable-payload` | an alarm on confirm and cancel |
+/// | 401 `unsigned`, `bad-signature` | only with [`verified_by`](Self::verified_by) |
 /// | 400 `bad-call` | headers are missing, unreadable, or contradict the path |
 /// | 404 `unknown-participant`, `unknown-operation`; 405 `not-post` | |
 /// | 408 `incomplete-body`, 413 `payload-too-large` | the body did not arrive, or is too long |
@@ -48,6 +53,17 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[derive(Clone, Default)]
 pub struct Participants {
     named: Arc<BTreeMap<String, Arc<dyn Serve>>>,
+    /// Whose calls are believed; `None` for anybody's.
+    keys: Option<Arc<[SigningKey]>>,
+}
+
+/// A call that is to be answered, with its payload and by when.
+struct Routed {
+    participant: Arc<dyn Serve>,
+    name: String,
+    call: Call,
+    payload: Bytes,
+    by: Instant,
 }
 
 /// A [`Guarded`] participant with its types forgotten.
@@ -122,6 +138,37 @@ impl Participants {
         self.add(name, Sender(PhantomData), database)
     }
 
+    /// From now on only calls are believed that one of these keys signed, as [Standard Webhooks] has it, at most five
+    /// minutes ago; every other is answered 401, and reaches no participant. Which transaction, which branch and which
+    /// operation a call is about is then read from what was signed, and `Tcc-Gid`, `Tcc-Branch` and `Tcc-Operation` are
+    /// not looked at.
+    ///
+    /// While a key is changed there are two: add the new one here, then have the coordinator sign by it, then take the old
+    /// one away. An initiator that makes tries itself signs them, too.
+    ///
+    /// The path, `Tcc-Begun` and `Tcc-Settled` are not signed: who could change what is on its way could move a call
+    /// to another participant behind the same keys, or make a guard forget too early. Signatures replace no TLS.
+    ///
+    /// [Standard Webhooks]: https://www.standardwebhooks.com
+    ///
+    /// ```
+    /// use tcc_client::{Participants, SigningKey};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let key: SigningKey = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse()?;
+    /// let participants = Participants::new().verified_by([key]);
+    /// # let _ = participants; Ok(()) }
+    /// ```
+    ///
+    /// # Panics
+    /// Without any key: that would believe nobody.
+    #[must_use]
+    pub fn verified_by(self, keys: impl IntoIterator<Item = SigningKey>) -> Self {
+        let keys: Arc<[SigningKey]> = keys.into_iter().collect();
+        assert!(!keys.is_empty(), "without a key no call is ever believed");
+        Self { keys: Some(keys), ..self }
+    }
+
     /// An axum router of these participants, to be nested or merged.
     #[cfg(feature = "axum")]
     pub fn into_router<S: Clone + Send + Sync + 'static>(self) -> axum::Router<S> {
@@ -133,13 +180,8 @@ impl Participants {
         B: http_body::Body,
         B::Error: Into<BoxError>,
     {
-        let (participant, name, call) = match self.route(&request) {
+        let Routed { participant, name, call, payload, by } = match self.receive(request).await {
             Ok(routed) => routed,
-            Err(response) => return *response,
-        };
-        let by = Instant::now() + call.timeout;
-        let payload = match body(request.into_body(), by).await {
-            Ok(payload) => payload,
             Err(response) => return *response,
         };
         let span = tracing::info_span!(
@@ -169,9 +211,36 @@ impl Participants {
         answer.into_response()
     }
 
-    fn route<B>(&self, request: &Request<B>) -> Result<(Arc<dyn Serve>, String, Call), Rejected> {
+    /// Takes a call in: all of it before anything is believed of it, where it has to be signed.
+    async fn receive<B>(&self, request: Request<B>) -> Result<Routed, Rejected>
+    where
+        B: http_body::Body,
+        B::Error: Into<BoxError>,
+    {
+        let arrived = Instant::now();
+        let (head, content) = request.into_parts();
+        let Some(keys) = &self.keys else {
+            let (participant, name, call) = self.route(&head, None)?;
+            let by = arrived + call.timeout;
+            let payload = body(content, by).await?;
+            return Ok(Routed { participant, name, call, payload, by });
+        };
+        let claim = Claim::of(&head.headers)?;
+        let by = arrived + timeout(&head.headers).unwrap_or(limits::DEFAULT_CALL_TIMEOUT);
+        let payload = body(content, by).await?;
+        let signed = claim.verify(keys, &payload)?;
+        let (participant, name, call) = self.route(&head, Some(signed))?;
+        Ok(Routed { participant, name, call, payload, by })
+    }
+
+    /// Whom a call is for, and what it asks, as was signed or as its headers say.
+    fn route(
+        &self,
+        head: &Parts,
+        signed: Option<Signed>,
+    ) -> Result<(Arc<dyn Serve>, String, Call), Rejected> {
         let not_found = |code, title| Box::new(problem(StatusCode::NOT_FOUND, code, title, ""));
-        let path = request.uri().path();
+        let path = head.uri.path();
         let (name, word) = path.strip_prefix('/').and_then(|path| path.split_once('/')).unwrap_or_default();
         let operation = match word.parse() {
             Ok(operation) => operation,
@@ -185,7 +254,7 @@ impl Participants {
         let Some(participant) = self.named.get(name) else {
             return Err(not_found("unknown-participant", "there is no participant of this name here"));
         };
-        if request.method() != Method::POST {
+        if head.method != Method::POST {
             let title = "an operation is a POST";
             return Err(Box::new(problem(StatusCode::METHOD_NOT_ALLOWED, "not-post", title, "")));
         }
@@ -193,7 +262,11 @@ impl Participants {
             let title = "the headers describe no call for this path";
             Box::new(problem(StatusCode::BAD_REQUEST, "bad-call", title, detail))
         };
-        let call = Call::from_headers(request.headers()).map_err(|bad| bad_call(&bad.to_string()))?;
+        let call = match signed {
+            Some(signed) => Call::from_signed(signed, &head.headers),
+            None => Call::from_headers(&head.headers),
+        };
+        let call = call.map_err(|bad| bad_call(&bad.to_string()))?;
         // An endpoint that was mistyped in the branch: confirming what shall be cancelled is the worst answer.
         if call.operation != operation {
             return Err(bad_call(&format!("{} was called at the path of {operation}", call.operation)));

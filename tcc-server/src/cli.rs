@@ -11,6 +11,7 @@
 
 mod config;
 mod conformance;
+mod destination;
 mod file;
 mod flags;
 
@@ -25,8 +26,9 @@ use tcc_core::Patience;
 use self::config::{Config, Usage, Wanted};
 use self::flags::{Flags, LogFormat};
 use crate::api::{self, Listening};
-use crate::coordinator::{Coordinator, Settings, chain};
+use crate::coordinator::{Coordinator, chain};
 use crate::scheduler::{Drained, Scheduler};
+use crate::settings::Settings;
 use crate::store::{SqliteOptions, SqliteStore};
 use crate::transport::{HttpTransport, Transports};
 
@@ -85,7 +87,7 @@ fn log(flags: &Flags) {
 }
 
 async fn run(config: Config) -> Result<ExitCode, String> {
-    let Config { flags, callers, calls, tls } = config;
+    let Config { flags, callers, calls, bounds, tls } = config;
     let told = told_to_stop()?;
     let store = SqliteStore::open(&flags.db, SqliteOptions::default()).map_err(|error| chain(&error))?;
     let transport = HttpTransport::with(calls).map_err(|error| chain(&error))?;
@@ -95,6 +97,7 @@ async fn run(config: Config) -> Result<ExitCode, String> {
         patience: Patience { attempts: flags.attention_attempts, age: flags.attention_age },
         call_timeout: flags.call_timeout,
         per_destination: usize::from(flags.per_destination),
+        destinations: bounds,
     };
     let log_failed = store.failed();
     let meter = store.meter();

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tcc_core::store::{LoadError, Refusal, SaveError, Unavailable, load};
 use tcc_core::{
-    Applied, Begin, BranchId, Change, Definition, Digest, Event, Found, Gid, Invalid, Patience, Phase,
-    Rejection, Store, Stored, Timestamp, Transaction,
+    Applied, Begin, BranchId, Change, Definition, Digest, Event, Found, Gid, Invalid, Phase, Rejection,
+    Store, Stored, Timestamp, Transaction,
 };
 use tokio::sync::{Notify, watch};
 
@@ -15,36 +15,10 @@ use crate::crash::{self, Moment, Site};
 use crate::destinations::Destinations;
 use crate::live::{Live, Saving};
 use crate::metrics::Metrics;
+use crate::settings::Settings;
 use crate::transport::Transports;
 use crate::wait::{Wait, Waiter};
 use crate::{driver, limits};
-
-/// What can be set of a coordinator.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How long an ended transaction is kept whole.
-    pub retention: Duration,
-    /// How long its gid, end and content hash are remembered; at least as long as it is kept whole.
-    pub remember: Duration,
-    /// When a transaction that does not end calls for a human.
-    pub patience: Patience,
-    /// The time-out of a call whose branch gives none.
-    pub call_timeout: Duration,
-    /// Calls in flight to one destination.
-    pub per_destination: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            retention: Duration::from_secs(7 * 24 * 3600),
-            remember: Duration::from_secs(30 * 24 * 3600),
-            patience: Patience { attempts: 20, age: Duration::from_secs(300) },
-            call_timeout: tcc_core::limits::DEFAULT_CALL_TIMEOUT,
-            per_destination: 128,
-        }
-    }
-}
 
 /// A transaction coordinator over a store.
 pub struct Coordinator {
@@ -123,7 +97,7 @@ impl Coordinator {
         Arc::new(Self {
             store,
             transports,
-            destinations: Destinations::new(settings.per_destination),
+            destinations: Destinations::new(&settings),
             settings,
             live: Live::default(),
             metrics: Metrics::default(),

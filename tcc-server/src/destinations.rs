@@ -16,10 +16,13 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::limits;
+use crate::settings::Settings;
 
 /// The places at each destination.
 pub(crate) struct Destinations {
     most: usize,
+    /// Those that have another limit.
+    own: HashMap<String, usize>,
     by_name: Mutex<HashMap<String, Arc<Destination>>>,
     /// Somebody was parked.
     pub(crate) parked: Notify,
@@ -100,8 +103,13 @@ impl Took {
 const SILENCE: u32 = 4;
 
 impl Destinations {
-    pub(crate) fn new(per_destination: usize) -> Self {
-        Self { most: per_destination.max(1), by_name: Mutex::default(), parked: Notify::new() }
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let own = settings
+            .destinations
+            .iter()
+            .filter_map(|(name, bounds)| Some((name.clone(), bounds.calls?.max(1))));
+        let (most, own) = (settings.per_destination.max(1), own.collect());
+        Self { most, own, by_name: Mutex::default(), parked: Notify::new() }
     }
 
     /// A place. Whoever has only so many calls to make is not kept from one because others failed.
@@ -150,7 +158,7 @@ impl Destinations {
         if by_name.len() >= limits::DESTINATIONS {
             by_name.retain(|_, destination| destination.state().taken > 0);
         }
-        let new = Arc::new(Destination::new(name, self.most));
+        let new = Arc::new(Destination::new(name, self.own.get(name).copied().unwrap_or(self.most)));
         by_name.insert(name.to_owned(), new.clone());
         new
     }
@@ -302,6 +310,11 @@ impl Drop for Waiting<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Bounds;
+
+    fn destinations_of(per_destination: usize) -> Destinations {
+        Destinations::new(&Settings { per_destination, ..Settings::default() })
+    }
 
     async fn place(destinations: &Destinations) -> Place {
         destinations.place("a", false).await.unwrap_or_else(|none| panic!("there is a place: {none:?}"))
@@ -309,7 +322,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn as_many_are_released_as_find_a_place_until_the_next_release() {
-        let destinations = Destinations::new(4);
+        let destinations = destinations_of(4);
         assert_eq!(destinations.room("a"), 8, "nobody knows yet how long a call takes");
         for (length, room) in [(5, 8), (20, 6), (1000, 4)] {
             for _ in 0..64 {
@@ -326,9 +339,20 @@ mod tests {
         assert_eq!(destinations.room("a"), 0);
     }
 
+    #[tokio::test]
+    async fn a_destination_may_have_a_limit_of_its_own() {
+        let bounds = Bounds { calls: Some(2), call_timeout: None };
+        let own = [("b".to_owned(), bounds)].into();
+        let settings = Settings { per_destination: 3, destinations: own, ..Settings::default() };
+        let destinations = Destinations::new(&settings);
+        for (name, most) in [("a", 3), ("b", 2), ("c", 3)] {
+            assert_eq!(destinations.of(name).places.available_permits(), most, "{name}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn those_who_wait_are_served_in_the_order_of_coming_and_before_newcomers() {
-        let destinations = Arc::new(Destinations::new(2));
+        let destinations = Arc::new(destinations_of(2));
         let held = [place(&destinations).await, place(&destinations).await];
         let (served, mut order) = tokio::sync::mpsc::unbounded_channel();
         for number in 0..2 {
@@ -371,7 +395,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_destination_that_does_not_answer_is_shut_and_probed_ever_more_seldom() {
-        let destinations = Destinations::new(64);
+        let destinations = destinations_of(64);
         for _ in 0..limits::FAILURES {
             assert!(call(&destinations, Took::NotAtAll).await, "it is not shut yet");
         }
@@ -395,7 +419,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_destination_that_answers_again_is_let_have_more_with_every_answer() {
-        let destinations = Destinations::new(8);
+        let destinations = destinations_of(8);
         while call(&destinations, Took::NotAtAll).await {}
         tokio::time::sleep(limits::FIRST_PAUSE).await;
         assert_eq!(destinations.room("a"), 1);
@@ -416,7 +440,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn errors_shut_a_destination_later_than_silence_and_any_answer_counts_them_anew() {
-        let destinations = Destinations::new(64);
+        let destinations = destinations_of(64);
         let errors = limits::FAILURES * SILENCE;
         for _ in 1..errors {
             assert!(call(&destinations, Took::Badly).await);
@@ -434,7 +458,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_is_told_that_the_destination_is_shut_and_whoever_must_call_may() {
-        let destinations = Arc::new(Destinations::new(8));
+        let destinations = Arc::new(destinations_of(8));
         for _ in 1..limits::FAILURES {
             assert!(call(&destinations, Took::NotAtAll).await);
         }

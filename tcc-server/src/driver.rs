@@ -235,7 +235,7 @@ impl Driver {
                 let until = coordinator.now();
                 return Called::Fact(Event::Deferred { branch, operation, until }.into());
             }
-            let timeout = call.timeout.unwrap_or(coordinator.settings.call_timeout);
+            let timeout = call.timeout.unwrap_or_else(|| coordinator.settings.call_timeout(&destination));
             let (gid, attempt) = (call.gid.clone(), call.attempt);
             let outgoing = Outgoing { call, timeout, settled: coordinator.settled() };
             let at = coordinator.now();

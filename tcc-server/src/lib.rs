@@ -31,13 +31,15 @@ mod live;
 mod metrics;
 mod operator;
 mod scheduler;
+mod settings;
 pub mod store;
 pub mod transport;
 mod wait;
 
-pub use coordinator::{Begun, Coordinator, Error, Known, Settings};
+pub use coordinator::{Begun, Coordinator, Error, Known};
 #[cfg(feature = "http")]
 pub use files::BadFile;
 pub use metrics::StoreMeter;
 pub use scheduler::{Drained, Scheduler};
+pub use settings::{Bounds, Settings};
 pub use wait::{Wait, Waiter};

@@ -160,6 +160,7 @@ pub(crate) fn start(world: &Arc<World>, node: usize) {
         patience: Patience { attempts: 6, age: Duration::from_secs(120) },
         call_timeout: Duration::from_secs(5),
         per_destination: world.nature.per_destination,
+        ..Settings::default()
     };
     let transports = Transports::new().with(SimTransport { life });
     let coordinator = Coordinator::new(store, transports, settings);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
+use tcc_core::signature::SigningKey;
 use tcc_core::wire::{BeginRequest, CancelRequest, ConfirmRequest, RegisterRequest};
 use tcc_core::{BranchId, Gid};
 use tokio::time::Instant;
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) transactions: String,
     /// What is sent to the coordinator, and to nobody else.
     pub(super) headers: HeaderMap,
+    /// What tries are signed by.
+    pub(super) keys: Vec<SigningKey>,
     pub(super) request_timeout: Duration,
     pub(super) repeat_for: Duration,
     pub(super) waits: Waits,
@@ -67,6 +70,7 @@ impl Client {
         ClientBuilder {
             url: url.to_owned(),
             token: None,
+            keys: Vec::new(),
             request_timeout: limits::REQUEST,
             repeat_for: limits::REPEAT,
             waits: Waits { first: limits::FIRST_WAIT, longest: limits::LONGEST_WAIT },
@@ -223,6 +227,7 @@ impl fmt::Debug for Client {
 pub struct ClientBuilder {
     url: String,
     token: Option<String>,
+    keys: Vec<SigningKey>,
     request_timeout: Duration,
     repeat_for: Duration,
     waits: Waits,
@@ -232,6 +237,13 @@ impl ClientBuilder {
     /// What the coordinator asks callers for; sent to it as a bearer token, and to no participant.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
+        self
+    }
+
+    /// The tries that a [transaction](Client::transaction) makes itself are signed by each of these keys, for participants
+    /// that believe [signed calls](crate::Participants::verified_by) alone.
+    pub fn signed_by(mut self, keys: impl IntoIterator<Item = SigningKey>) -> Self {
+        self.keys = keys.into_iter().collect();
         self
     }
 
@@ -290,6 +302,7 @@ impl ClientBuilder {
             http: http_client().map_err(BuildError::Http)?,
             transactions: format!("{}/v1/transactions", url.as_str().trim_end_matches('/')),
             headers,
+            keys: self.keys,
             request_timeout: self.request_timeout,
             repeat_for: self.repeat_for,
             waits: self.waits,

@@ -128,6 +128,9 @@ mod promises;
 /// What Redis does in its own way: no locks, and nothing is undone.
 #[cfg(feature = "redis")]
 mod redis;
+/// Participants that believe signed calls alone.
+#[cfg(feature = "rusqlite")]
+mod signed;
 /// What only SQLite can show: pragmas, other processes on the same file.
 #[cfg(feature = "rusqlite")]
 mod sqlite;

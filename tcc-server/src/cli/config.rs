@@ -8,11 +8,13 @@ use std::path::Path;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
+use super::destination::Destination;
 use super::file::{File, Place, Setting, is_setting};
 use super::flags::{Command, CommandLine, Flags, Look};
 use crate::api::{Callers, Tls, Token};
 use crate::files;
-use crate::transport::{AllowList, Authorities, HttpOptions};
+use crate::settings::Bounds;
+use crate::transport::{AllowList, Authorities, HttpOptions, SigningKeys};
 
 /// What is to be done.
 pub(super) enum Wanted {
@@ -28,6 +30,7 @@ pub(super) struct Config {
     pub(super) flags: Flags,
     pub(super) callers: Callers,
     pub(super) calls: HttpOptions,
+    pub(super) bounds: BTreeMap<String, Bounds>,
     pub(super) tls: Option<Tls>,
 }
 
@@ -78,10 +81,14 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wan
         Err(error) => return stop(&error, &arguments).map(Wanted::Answer),
     };
     let flags = deepest(&matches);
-    let file = match flags.get_one::<std::path::PathBuf>("config") {
-        None => Vec::new(),
-        Some(path) => read(path).map_err(Usage)?,
+    let (file, destinations) = match flags.get_one::<std::path::PathBuf>("config") {
+        None => (Vec::new(), Vec::new()),
+        Some(path) => {
+            let file = read(path).map_err(Usage)?;
+            (file.settings, file.destinations)
+        }
     };
+    let tables: String = destinations.iter().map(|destination| &*destination.text).collect();
     let origins = Origins::of(flags, &file);
     // What stands in the file alone is said as a flag, and so means the same.
     let said = file.iter().filter(|setting| matches!(origins.0.get(&setting.key), Some(Origin::File(_))));
@@ -93,7 +100,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wan
             .map_err(|error| Usage(first_line(&error)))?;
     }
     let line = CommandLine::from_arg_matches(&matches).map_err(|error| Usage(first_line(&error)))?;
-    let check = |flags: Flags| Config::check(flags, &origins).map_err(Usage);
+    let check = |flags: Flags| Config::check(flags, destinations, &origins).map_err(Usage);
     Ok(match line.command {
         None => Wanted::Run(Box::new(check(line.flags)?)),
         Some(Command::Config(Look::Check(flags))) => {
@@ -102,7 +109,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wan
         }
         Some(Command::Config(Look::Print(flags))) => {
             check(*flags)?;
-            Wanted::Answer(print(deepest(&matches), &origins))
+            Wanted::Answer(print(deepest(&matches), &origins) + &tables)
         }
     })
 }
@@ -113,7 +120,7 @@ fn deepest(matches: &ArgMatches) -> &ArgMatches {
 }
 
 /// Reads a file and checks each of its settings, whether a flag goes before it or not.
-fn read(path: &Path) -> Result<Vec<Setting>, String> {
+fn read(path: &Path) -> Result<File, String> {
     let command = CommandLine::command().mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
     let file = File::read(path, &CommandLine::command())?;
     for setting in &file.settings {
@@ -123,12 +130,12 @@ fn read(path: &Path) -> Result<Vec<Setting>, String> {
             return Err(format!("{}: {}: {why}", setting.place, setting.key));
         }
     }
-    Ok(file.settings)
+    Ok(file)
 }
 
 impl Config {
     /// Checks the settings against each other, and reads the files that they name.
-    fn check(flags: Flags, origins: &Origins) -> Result<Self, String> {
+    fn check(flags: Flags, destinations: Vec<Destination>, origins: &Origins) -> Result<Self, String> {
         let token = match &flags.token_file {
             None => None,
             Some(file) => {
@@ -162,8 +169,19 @@ impl Config {
                 Authorities::read(file).map_err(|bad| format!("{} {bad}", origins.name("ca-file")))?
             }
         };
+        let signing = match &flags.signing_key_file {
+            None => None,
+            Some(file) => {
+                let keys = SigningKeys::read(file);
+                Some(keys.map_err(|bad| format!("{} {bad}", origins.name("signing-key-file")))?)
+            }
+        };
         let tls = tls(&flags, origins)?;
-        Ok(Self { flags, callers, calls: HttpOptions { allow, authorities }, tls })
+        let bounded = destinations.iter().filter(|destination| destination.bounds.is_set());
+        let bounds = bounded.map(|one| (one.peer.destination().to_owned(), one.bounds.clone())).collect();
+        let peers = destinations.into_iter().map(|destination| destination.peer).collect();
+        let calls = HttpOptions { allow, authorities, signing, peers };
+        Ok(Self { flags, callers, calls, bounds, tls })
     }
 }
 
@@ -183,7 +201,7 @@ fn tls(flags: &Flags, origins: &Origins) -> Result<Option<Tls>, String> {
     }
 }
 
-fn check_call_timeout(given: std::time::Duration) -> Result<(), String> {
+pub(super) fn check_call_timeout(given: std::time::Duration) -> Result<(), String> {
     if given <= tcc_core::limits::CALL_TIMEOUT && !given.is_zero() {
         return Ok(());
     }

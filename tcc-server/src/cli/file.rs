@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use toml_edit::{Document, Item, Value};
+use toml_edit::{Document, Item, TableLike, Value};
+
+use super::destination::{self, Destination};
 
 /// Where something stands in the file.
 #[derive(Clone, Debug)]
@@ -46,10 +48,11 @@ const ON: &str = "\0";
 /// A configuration file, read.
 pub(super) struct File {
     pub(super) settings: Vec<Setting>,
+    pub(super) destinations: Vec<Destination>,
 }
 
 /// A file, while it is read.
-struct Reading<'a> {
+pub(super) struct Reading<'a> {
     path: &'a Path,
     text: &'a str,
 }
@@ -66,9 +69,13 @@ impl File {
             let why = error.message().lines().collect::<Vec<_>>().join("; ");
             format!("{}: {why}", reading.place(error.span()))
         })?;
-        let mut file = Self { settings: Vec::new() };
+        let mut file = Self { settings: Vec::new(), destinations: Vec::new() };
         for (key, item) in document.as_table() {
-            let place = reading.place(document.as_table().key(key).and_then(toml_edit::Key::span));
+            let place = reading.key(document.as_table(), key);
+            if key == "destinations" {
+                file.destinations = destination::read(&reading, item)?;
+                continue;
+            }
             let arg = command.get_arguments().find(|arg| arg.get_long() == Some(key) && is_setting(arg));
             let Some(arg) = arg else { return Err(unknown(&place, key, command)) };
             let values = values(arg, item)
@@ -81,6 +88,21 @@ impl File {
 }
 
 impl Reading<'_> {
+    /// Where a value stands.
+    pub(super) fn at(&self, item: &Item) -> Place {
+        self.place(item.span())
+    }
+
+    /// Where a key stands.
+    pub(super) fn key(&self, table: &dyn TableLike, key: &str) -> Place {
+        self.place(table.key(key).and_then(toml_edit::Key::span))
+    }
+
+    /// What is to be a table.
+    pub(super) fn table<'i>(&self, key: &str, item: &'i Item) -> Result<&'i dyn TableLike, String> {
+        item.as_table_like().ok_or_else(|| format!("{}: {key}: it is not a table", self.at(item)))
+    }
+
     fn place(&self, span: Option<Range<usize>>) -> Place {
         let before = self.text.get(..span.unwrap_or_default().start).unwrap_or_default();
         let line = before.rsplit('\n').next().unwrap_or_default();

@@ -81,6 +81,10 @@ pub(super) struct Flags {
     #[arg(long, env = "TCC_CA_FILE", value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
 
+    /// Keys by which calls to participants are signed (Standard Webhooks), one a line, as `whsec_` and base64.
+    #[arg(long, env = "TCC_SIGNING_KEY_FILE", value_name = "FILE")]
+    pub(super) signing_key_file: Option<PathBuf>,
+
     /// How long an ended transaction is kept whole.
     #[arg(long, env = "TCC_RETENTION", value_name = "LENGTH", default_value = "7d", value_parser = length)]
     pub(super) retention: Duration,

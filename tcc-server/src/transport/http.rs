@@ -29,6 +29,7 @@ use tcc_core::{Endpoint, protocol};
 use url::{Position, Url};
 
 use super::address::AllowList;
+use super::peer::{Peer, SigningKeys};
 use super::{Outgoing, Transport};
 use crate::limits;
 
@@ -41,6 +42,8 @@ type Connector = HttpConnector<Resolver>;
 pub struct HttpTransport {
     client: legacy::Client<Connector, Full<Bytes>>,
     allow: Arc<AllowList>,
+    signing: Option<SigningKeys>,
+    peers: Vec<Arc<Peer>>,
     /// What was read of endpoints before: participants are few, and their endpoints are called again and again.
     targets: Mutex<HashMap<Endpoint, Arc<Target>>>,
 }
@@ -53,6 +56,10 @@ pub struct HttpOptions {
     /// Who is trusted to name participants, beside those the platform trusts.
     #[cfg(feature = "tls")]
     pub authorities: super::Authorities,
+    /// The keys that calls are signed by.
+    pub signing: Option<SigningKeys>,
+    /// What single origins are called with.
+    pub peers: Vec<Peer>,
 }
 
 /// An endpoint, read.
@@ -60,6 +67,8 @@ struct Target {
     /// Where calls go, or why none may.
     uri: Result<Uri, String>,
     destination: String,
+    /// What is said of its origin.
+    peer: Option<Arc<Peer>>,
 }
 
 /// The HTTP client could not be made.
@@ -76,7 +85,7 @@ impl HttpTransport {
         Self::with(HttpOptions { allow, ..HttpOptions::default() })
     }
 
-    /// One that calls as these say.
+    /// One that calls as these say. It needs a tokio runtime where files are to be read again.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -96,7 +105,10 @@ impl HttpTransport {
             .timer(TokioTimer::new())
             .http1_max_buf_size(limits::ANSWER_BUFFER)
             .build(connector);
-        Ok(Self { client, allow, targets: Mutex::default() })
+        options.signing.iter().for_each(SigningKeys::follow);
+        options.peers.iter().for_each(Peer::follow);
+        let peers = options.peers.into_iter().map(Arc::new).collect();
+        Ok(Self { client, allow, signing: options.signing, peers, targets: Mutex::default() })
     }
 
     fn target(&self, endpoint: &Endpoint) -> Arc<Target> {
@@ -116,14 +128,16 @@ impl HttpTransport {
         let url = match Url::parse(endpoint.as_str()) {
             Ok(url) => url,
             Err(why) => {
-                return Target { uri: Err(format!("is no URL: {why}")), destination: String::new() };
+                let uri = Err(format!("is no URL: {why}"));
+                return Target { uri, destination: String::new(), peer: None };
             }
         };
         let allowed = self.allow.check(&url);
         let uri = allowed.and_then(|()| {
             url[..Position::AfterQuery].parse().map_err(|why| format!("cannot be called: {why}"))
         });
-        Target { uri, destination: url[Position::BeforeHost..Position::AfterPort].to_owned() }
+        let peer = self.peers.iter().find(|peer| peer.is_of(&url)).cloned();
+        Target { uri, destination: url[Position::BeforeHost..Position::AfterPort].to_owned(), peer }
     }
 
     /// Reads what is at an endpoint: no call of a transaction.
@@ -139,8 +153,17 @@ impl HttpTransport {
     }
 
     async fn make(&self, outgoing: Outgoing) -> Result<Response, Failure> {
-        let uri = self.target(&outgoing.call.endpoint).uri.clone().map_err(|_| Failure::Forbidden)?;
-        let request = request(&outgoing, uri).ok_or(Failure::Other)?;
+        let target = self.target(&outgoing.call.endpoint);
+        let uri = target.uri.clone().map_err(|_| Failure::Forbidden)?;
+        let mut request = request(&outgoing, uri).ok_or(Failure::Other)?;
+        let peer = target.peer.as_deref();
+        if let Some(peer) = peer {
+            peer.introduce(request.headers_mut());
+        }
+        if let Some(keys) = peer.and_then(Peer::signing).or(self.signing.as_ref()) {
+            let body = outgoing.call.payload.as_ref().map_or("", |payload| payload.get());
+            keys.sign(&outgoing.call, body.as_bytes(), request.headers_mut()).ok_or(Failure::Other)?;
+        }
         let answer = self.client.request(request).await.map_err(|error| failure(&error))?;
         read(answer).await
     }

@@ -6,6 +6,8 @@ mod address;
 mod http;
 mod local;
 #[cfg(feature = "http")]
+mod peer;
+#[cfg(feature = "http")]
 mod service;
 #[cfg(feature = "tls")]
 mod tls;
@@ -22,6 +24,8 @@ pub use address::{AllowList, BadAllowance};
 #[cfg(feature = "http")]
 pub use http::{HttpOptions, HttpTransport, TransportError};
 pub use local::LocalTransport;
+#[cfg(feature = "http")]
+pub use peer::{BadPeer, Peer, SigningKeys};
 #[cfg(feature = "tls")]
 pub use tls::Authorities;
 

@@ -1,13 +1,14 @@
 //! A bank: one account, behind the guard, in a SQLite file of its own; and whatever fault a payload asks for.
 //!
-//! `participant DIRECTORY [ADDRESS]` keeps its file there and says `listening on ADDRESS` once it does.
+//! `participant DIRECTORY [ADDRESS]` keeps its file there and says `listening on ADDRESS` once it does. Where there is a
+//! file `keys` beside it, it believes calls alone that one of them signed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use serde::Deserialize;
-use tcc_client::{BoxError, Call, Participant, Participants, SqliteDatabase, Tried, Tx};
+use tcc_client::{BoxError, Call, Participant, Participants, SigningKey, SqliteDatabase, Tried, Tx};
 use tcc_tests::mishap::{Mishap, Mishaps, beset};
 
 /// What a branch carries.
@@ -75,7 +76,10 @@ async fn main() -> Result<(), BoxError> {
         INSERT OR IGNORE INTO account VALUES (1, 1000, 0, 0);";
     database.with(|connection| connection.execute_batch(create)).await?;
     let mishaps = Arc::new(Mishaps::load(directory.join("faults")));
-    let participants = Participants::new().add("account", Bank { mishaps: mishaps.clone() }, database);
+    let mut participants = Participants::new().add("account", Bank { mishaps: mishaps.clone() }, database);
+    if let Ok(keys) = std::fs::read_to_string(directory.join("keys")) {
+        participants = participants.verified_by(SigningKey::read_all(&keys)?);
+    }
     let router = beset(Router::new().fallback_service(participants), mishaps);
     let address = std::env::args().nth(2).unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;

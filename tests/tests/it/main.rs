@@ -16,6 +16,7 @@
 //! - [`configuration`]: the file, what goes before what, how mistakes are told;
 //! - [`metrics`]: what is told to Prometheus;
 //! - [`tls`]: the API over TLS, and calls to participants of an authority of one's own;
+//! - [`peers`]: what single destinations are called with;
 //! - [`bad_input`]: what is refused, and that nothing is stored of it;
 //! - [`docs`]: snippets, commands and bodies in the docs;
 //! - [`tidy`]: what must stay true of the tree itself.
@@ -36,6 +37,7 @@ mod latecomers;
 mod metrics;
 mod operator;
 mod participants;
+mod peers;
 mod storm;
 mod tidy;
 mod tls;
