@@ -102,7 +102,7 @@ pub(super) fn is_meant(arguments: &[OsString]) -> bool {
 
 /// Runs it.
 pub(super) fn main(mut arguments: Vec<OsString>) -> ExitCode {
-    arguments.remove(1);
+    arguments.splice(..2, ["tcc-server conformance".into()]);
     let wrong = |why: String| {
         eprintln!("tcc-server conformance: {why}");
         ExitCode::from(super::EXIT_USAGE)
@@ -115,8 +115,10 @@ pub(super) fn main(mut arguments: Vec<OsString>) -> ExitCode {
         }
         Err(error) => {
             let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            return wrong(line.strip_prefix("error: ").unwrap_or(line).to_owned());
+            // All that comes before the usage, in one line.
+            let lines: Vec<_> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+            let line = lines.join(" ");
+            return wrong(line.strip_prefix("error: ").unwrap_or(&line).to_owned());
         }
     };
     let remote = match Remote::new(&flags) {
@@ -178,9 +180,9 @@ impl Remote {
     fn new(flags: &Flags) -> Result<Self, String> {
         let transport = HttpTransport::new(AllowList::default()).map_err(|error| super::chain(&error))?;
         let called = flags.url.join("try").map_err(|why| format!("--url {}: {why}", flags.url))?;
-        transport.check(&called).map_err(|why| format!("--url {}: {why}", flags.url))?;
+        fits(&transport, &called).map_err(|why| format!("--url {}: {why}", flags.url))?;
         if let Some(effect) = &flags.effect_url {
-            transport.check(effect).map_err(|why| format!("--effect-url {effect}: {why}"))?;
+            fits(&transport, effect).map_err(|why| format!("--effect-url {effect}: {why}"))?;
         }
         let (effect, timeout) = (flags.effect_url.clone(), flags.timeout);
         Ok(Self { transport, effect, timeout, over_at: Instant::now() + flags.within })
@@ -191,6 +193,15 @@ impl Remote {
         let left = self.over_at.saturating_duration_since(Instant::now());
         (!left.is_zero()).then(|| left.min(self.timeout))
     }
+}
+
+/// Whether it can be called, and may be.
+fn fits(transport: &HttpTransport, at: &Endpoint) -> Result<(), String> {
+    let schemes = transport.schemes();
+    if !schemes.contains(&at.scheme()) {
+        return Err(format!("has the scheme {:?}; these are called: {}", at.scheme(), schemes.join(", ")));
+    }
+    transport.check(at)
 }
 
 impl Subject for Remote {

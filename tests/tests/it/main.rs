@@ -17,6 +17,7 @@
 //! - [`metrics`]: what is told to Prometheus;
 //! - [`tls`]: the API over TLS, and calls to participants of an authority of one's own;
 //! - [`peers`]: what single destinations are called with;
+//! - [`conformance`]: the command that tests participants; [`languages`]: the examples that are not in Rust;
 //! - [`bad_input`]: what is refused, and that nothing is stored of it;
 //! - [`docs`]: snippets, commands and bodies in the docs;
 //! - [`tidy`]: what must stay true of the tree itself.
@@ -28,11 +29,13 @@ mod bad_input;
 mod bank;
 mod command_line;
 mod configuration;
+mod conformance;
 mod coordinator;
 mod crash;
 mod docs;
 mod faults;
 mod hops;
+mod languages;
 mod latecomers;
 mod metrics;
 mod operator;
