@@ -1,5 +1,6 @@
 //! The demo, run as a newcomer does.
 
+mod conformance;
 mod embedded;
 mod readme;
 

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tcc_core::answer::{Answer, Outlook, Reply, Response, Shape, judge};
-use tcc_core::wire::ProblemCode;
+use tcc_core::conformance::{ACCEPTED, CASES, CONFIRMED, PREFIX};
+use tcc_core::wire::{BeginRequest, ProblemCode};
 use tcc_core::{Operation, limits};
 
 fn root() -> PathBuf {
@@ -162,6 +163,46 @@ fn the_docs_say_what_an_answer_means() {
         rows += 1;
     }
     assert!(rows > 10, "{rows} answers");
+}
+
+#[test]
+fn the_docs_list_every_check_and_every_flag_of_the_conformance_command() {
+    let (docs, cli) = (read("docs/protocol.md"), read("tcc-server/src/cli/conformance.rs"));
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let listed: Vec<_> = docs.lines().map(cells).filter(|cells| cells.len() == 5).collect();
+    let checks: Vec<_> =
+        CASES.iter().map(|case| (case.promise.as_str(), case.name.replace('_', " "))).collect();
+    let told = |(promise, name): &(&str, String)| {
+        listed.iter().any(|cells| cells[1] == *promise && cells[2] == *name)
+    };
+    assert!(checks.len() > 20 && checks.iter().all(told), "docs/protocol.md lists not: {checks:?}");
+    let rows = listed.iter().filter(|cells| cells[1] == "answers" || cells[1].starts_with('P')).count();
+    assert_eq!(rows, checks.len(), "docs/protocol.md lists others");
+
+    let flags = cli.split("#[arg(long").skip(1).filter_map(|rest| {
+        let field =
+            rest.lines().skip_while(|line| !line.starts_with("    ") || line.contains(")]")).next()?;
+        Some(field.trim().split(':').next()?.replace('_', "-"))
+    });
+    let flags: BTreeSet<String> = flags.collect();
+    let described = docs.lines().filter_map(|line| line.strip_prefix("| `--")?.split('`').next());
+    assert_eq!(flags, described.map(str::to_owned).collect(), "docs/protocol.md");
+    for said in
+        [format!("at most {ACCEPTED} tries"), format!("{CONFIRMED} of them confirmed"), PREFIX.to_owned()]
+    {
+        assert!(docs.contains(&said), "docs/protocol.md does not say: {said}");
+    }
+}
+
+#[test]
+fn what_the_docs_show_an_initiator_is_understood() {
+    for page in ["docs/protocol.md", "docs/http-api.md"] {
+        let docs = read(page);
+        let begin = docs.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).next();
+        let begin = serde_json::from_str::<BeginRequest>(begin.expect("a body")).expect(page);
+        let begin = begin.parse(|| unreachable!("it has a gid")).expect(page);
+        assert_eq!((begin.gid.as_str(), begin.branches.len()), ("order/1042", 2), "{page}");
+    }
 }
 
 #[test]
