@@ -116,6 +116,13 @@
 //! An application whose own local transaction decides gives the coordinator an endpoint to *check* instead: asked
 //! with `Tcc-Operation: check`, it answers 200 where that transaction committed, 409 `refused` where it never will,
 //! and 202 while it is open. A deadline then cancels nothing. That style has no helper here yet.
+//!
+//! # Testing
+//!
+//! With the feature `testing`, among the dev-dependencies: `testing::Conformance` plays against a participant what networks
+//! and crashes do to calls, and names each promise that breaks. `testing::Coordinator` drives whole transactions through
+//! the participants of a test, by a clock of its own, while requests and answers are lost, doubled, delayed and reordered
+//! and the coordinator crashes, as planned or drawn from a seed.
 
 mod participant;
 mod call;
