@@ -180,8 +180,7 @@ fn the_docs_list_every_check_and_every_flag_of_the_conformance_command() {
     assert_eq!(rows, checks.len(), "docs/protocol.md lists others");
 
     let flags = cli.split("#[arg(long").skip(1).filter_map(|rest| {
-        let field =
-            rest.lines().skip_while(|line| !line.starts_with("    ") || line.contains(")]")).next()?;
+        let field = rest.lines().find(|line| line.starts_with("    ") && !line.contains(")]"))?;
         Some(field.trim().split(':').next()?.replace('_', "-"))
     });
     let flags: BTreeSet<String> = flags.collect();
