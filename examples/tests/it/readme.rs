@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::Router;
 use serde::{Deserialize, Serialize};
 use tcc_client::{
-    BoxError, Branch, Call, Client, Decision, Participant, Participants, Phase, SqliteDatabase, Standing,
-    Submission, Tried, Tx, Wait,
+    BoxError, Branch, Call, Client, Decision, Participant, Participants, Phase, SigningKey, SqliteDatabase,
+    Standing, Submission, Tried, Tx, Wait,
 };
 use tcc_examples::inventory::{self, Reserve};
 use tcc_server::api::{self, Callers, Listening};
@@ -58,6 +58,43 @@ async fn payment(db: SqliteDatabase) -> SocketAddr {
 
     let router = Participants::new().add("payment", Payment, db).into_router();   // POST /payment/try, …
     serve(Router::new().nest("/tcc", router)).await
+}
+
+#[rustfmt::skip]
+async fn signed(file: &std::path::Path, db: SqliteDatabase) -> Result<SocketAddr, BoxError> {
+    struct Payment;
+
+    impl Participant for Payment {
+        type Database = SqliteDatabase;
+        type Payload = serde_json::Value;
+
+        async fn try_(&self, _: &Call, _: &Self::Payload, _: &mut Tx<Self>) -> Result<Tried, BoxError> {
+            Ok(Tried::accepted())
+        }
+
+        async fn confirm(&self, _: &Call, _: &Self::Payload, _: &mut Tx<Self>) -> Result<(), BoxError> {
+            Ok(())
+        }
+
+        async fn cancel(&self, _: &Call, _: &Self::Payload, _: &mut Tx<Self>) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    let key: SigningKey = std::fs::read_to_string(file)?.trim().parse()?;
+    let participants = Participants::new().add("payment", Payment, db).verified_by([key]);
+    Ok(serve(participants.into_router()).await)
+}
+
+#[tokio::test]
+async fn a_participant_that_verifies_answers_nobody_who_does_not_sign() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tcc.key");
+    std::fs::write(&file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
+    let db = SqliteDatabase::open(folder.path().join("payment.db")).unwrap();
+    let address = signed(&file, db).await.unwrap();
+    let answer = reqwest::Client::new().post(format!("http://{address}/payment/try")).send().await.unwrap();
+    assert_eq!(answer.status(), 401);
 }
 
 #[derive(Serialize)]

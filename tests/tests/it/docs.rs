@@ -1,9 +1,11 @@
 //! The docs do what they say: each snippet is code that is compiled and run, each command is run, each body is one.
 
 use std::fs::Permissions;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,14 +14,16 @@ use tcc_client::wire::{
     AcknowledgeRequest, BeginRequest, CancelRequest, ConfirmRequest, ForceRequest, Problem, RegisterRequest,
     RetryNowRequest, TransactionEvents, TransactionList, TransactionView,
 };
-use tcc_tests::Process;
+use tcc_tests::{Process, skipped};
 use tokio::process::Command;
 
 use crate::coordinator::Coordinator;
+use crate::languages::{Language, Participant};
 use crate::world::LONG;
 
 /// Commands that a test of the docs cannot run itself, and what runs them.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 4] = [
+    ("cargo build --package tcc-server", "tests/schemathesis/run: cargo build --quiet --package tcc-server"),
     ("cargo demo", "examples/tests/it/main.rs: fn the_books_balance_after_kills"),
     ("tests/run", "tests/run: cargo test --workspace"),
     (
@@ -68,6 +72,10 @@ fn blocks(language: &str) -> Vec<Block> {
             }
         }
         assert!(open.is_none(), "{name} has a block without an end");
+        // What is not looked at here would be nobody's.
+        let known = ["sh", "rust", "json", "toml", "text", "http"];
+        let unknown = blocks.iter().find(|block| !known.contains(&&*block.language));
+        assert!(unknown.is_none_or(|block| block.page != name), "{name} has a block of another language");
     }
     blocks.retain(|block| block.language == language);
     blocks
@@ -136,17 +144,27 @@ fn every_body_in_the_docs_is_a_body_of_the_api() {
     }
 }
 
-/// Starts a coordinator as a page says, but for the port and the folder, and ends it.
-async fn serves(command: &str) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let command = command.replace("/var/lib/tcc", &folder.path().display().to_string());
-    let mut words = command.split_whitespace().skip(1).chain(["--listen", "127.0.0.1:0"]);
-    let (mut program, log) = (Command::new(env!("CARGO_BIN_EXE_coordinator")), folder.path().join("log"));
-    let started = Process::start(program.args(&mut words), &log).await;
-    let mut server = started.unwrap_or_else(|ended| panic!("{command}: {ended}"));
+/// Does what a line of a page says, in a folder of its own: starts a coordinator and ends it, or anything else.
+async fn follow(line: &str, folder: &Path) {
+    let here = ["/var/lib/tcc", "/etc/tcc"]
+        .iter()
+        .fold(line.to_owned(), |line, place| line.replace(place, &folder.display().to_string()));
+    let Some(flags) = here.strip_prefix("tcc-server --") else {
+        let mut bash = Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", &here]);
+        let run = run(bash, LONG).await;
+        return assert!(run.status.success(), "{line}: {}", String::from_utf8_lossy(&run.stderr));
+    };
+    let mut program = Command::new(env!("CARGO_BIN_EXE_coordinator"));
+    program
+        .args(format!("--{flags}").split_whitespace())
+        .args(["--listen", "127.0.0.1:0"])
+        .current_dir(folder);
+    let started = Process::start(&mut program, &folder.join("log")).await;
+    let mut server = started.unwrap_or_else(|ended| panic!("{line}: {ended}"));
     server.terminate().await;
     let ended = server.ended().await;
-    assert!(ended.success(), "{command}: {ended}");
+    assert!(ended.success(), "{line}: {ended}");
 }
 
 /// Has a coordinator look at a configuration as a page says.
@@ -157,19 +175,20 @@ async fn looks(command: &str, file: &str) {
             .iter()
             .fold(text.to_owned(), |text, place| text.replace(place, &folder.path().display().to_string()))
     };
-    for (name, text) in [("token", "a token of sixteen letters".replace(' ', "-")), ("tcc.toml", here(file))]
-    {
+    for (name, text) in [
+        ("token", "a-token-of-sixteen-letters".to_owned()),
+        ("payment.authorization", "Bearer of-another".to_owned()),
+        ("payment.keys", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()),
+        ("tcc.toml", here(file)),
+    ] {
         let path = folder.path().join(name);
         std::fs::write(&path, text).expect("a file");
         std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("its owner's");
     }
     let command = here(command);
     let mut program = Command::new(env!("CARGO_BIN_EXE_coordinator"));
-    program.args(command.split_whitespace().skip(1)).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = program.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
-    // It ends with whoever holds this.
-    let _alive = child.stdin.take();
-    let run = tokio::time::timeout(LONG, child.wait_with_output()).await.expect("it ends").expect("it runs");
+    program.args(command.split_whitespace().skip(1));
+    let run = run(program, LONG).await;
     assert!(run.status.success(), "{command}: {}", String::from_utf8_lossy(&run.stderr));
     assert!(!run.stdout.is_empty(), "{command} says nothing");
 }
@@ -188,12 +207,21 @@ async fn every_file_of_settings_in_the_docs_is_taken() {
 async fn every_command_in_the_docs_is_run() {
     let mut run = Vec::new();
     for Block { page, line, text, .. } in blocks("sh") {
-        if page == "docs/unfinished.md" {
-            continue; // By the test below, whole.
-        }
         let command = text.trim();
-        if command.starts_with("tcc-server --") {
-            serves(command).await;
+        // By the tests below, whole.
+        let is_whole = page == "docs/first-transaction.md" && !command.starts_with("cargo ");
+        if page == "docs/unfinished.md" || is_whole {
+            continue;
+        }
+        if let Some(flags) = command.strip_prefix("tcc-server conformance ") {
+            conforms(flags).await;
+            continue;
+        }
+        if command.lines().any(|line| line.starts_with("tcc-server --")) {
+            let folder = tempfile::tempdir().expect("a folder");
+            for line in command.lines() {
+                follow(line, folder.path()).await;
+            }
             continue;
         }
         if command.starts_with("tcc-server config ") {
@@ -215,6 +243,80 @@ async fn every_command_in_the_docs_is_run() {
     }
 }
 
+/// The page is one script: what it starts runs until it ends it.
+#[tokio::test]
+async fn the_first_transaction_is_one_and_outlives_a_kill() {
+    if std::process::Command::new("python3").arg("--version").output().is_err() {
+        return skipped("python3 is not installed");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    // Under the name that a reader has built, and ending with this test.
+    let program = folder.path().join("tcc-server");
+    let text = format!("#!/bin/sh\nexec '{}' \"$@\" <&3\n", env!("CARGO_BIN_EXE_coordinator"));
+    std::fs::write(&program, text).expect("a file");
+    std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("its owner's");
+    let commands = blocks("sh").into_iter().filter(|block| block.page == "docs/first-transaction.md");
+    let commands: String = commands
+        .filter(|block| !block.text.starts_with("cargo "))
+        .map(|block| block.text + "echo\n")
+        .collect();
+    let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let addresses = free.each_ref().map(|socket| socket.local_addr().expect("its address").to_string());
+    drop(free);
+    let [coordinator, money, points] = &addresses;
+    let script = format!("exec 3<&0\ntrap 'kill $(jobs -p) 2>/dev/null' EXIT\n{commands}")
+        .replace("$PWD/target/debug", &folder.path().display().to_string())
+        .replace("127.0.0.1:8090", money)
+        .replace("127.0.0.1:8091", points)
+        .replace("tcc-server --db", &format!("tcc-server --listen {coordinator} --db"))
+        .replace("127.0.0.1:7780", coordinator);
+    let mut bash = Command::new("bash");
+    bash.args(["-euo", "pipefail", "-c", &script]).current_dir(root()).env("TMPDIR", folder.path());
+    let run = run(bash, 2 * LONG).await;
+    let (said, told) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{said}\n{told}");
+    // Some end without a line of their own.
+    let answers = |line| serde_json::Deserializer::from_str(line).into_iter::<Value>().map_while(Result::ok);
+    let ends: Vec<Value> = said.lines().flat_map(answers).collect();
+    let phases: Vec<_> =
+        ends.iter().filter_map(|view| Some((view["gid"].as_str()?, view["phase"].as_str()?))).collect();
+    let expected = [
+        ("order/1", "Confirmed"),
+        ("order/1", "Confirmed"),
+        ("order/2", "Cancelled"),
+        ("order/3", "Trying"),
+        ("order/3", "Confirmed"),
+        ("order/3", "Confirmed"),
+    ];
+    assert_eq!(phases, expected, "{said}");
+    assert!(said.contains("\"event\":\"called\""), "{said}");
+}
+
+/// Plays the suite as a page says against the participant that it speaks of.
+async fn conforms(flags: &str) {
+    let Some(participant) = Participant::start(Language::Python).await else { return };
+    let here = flags.replace("http://127.0.0.1:8090/tcc/account", &participant.url());
+    let here = here.replace("http://127.0.0.1:8090", participant.url().trim_end_matches("/tcc/account"));
+    let script = format!("exec '{}' conformance {here}", env!("CARGO_BIN_EXE_coordinator"));
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script]);
+    let run = run(bash, 4 * LONG).await;
+    assert!(
+        run.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&run.stdout),
+        String::from_utf8_lossy(&run.stderr)
+    );
+}
+
+/// Runs a program to its end. What it starts ends with this test, at the latest.
+async fn run(mut program: Command, at_most: Duration) -> Output {
+    program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = program.spawn().expect("it starts");
+    let _alive = child.stdin.take();
+    tokio::time::timeout(at_most, child.wait_with_output()).await.expect("it ends").expect("it runs")
+}
+
 #[tokio::test]
 async fn what_to_do_with_a_transaction_that_will_not_finish_works_as_described() {
     let coordinator = Coordinator::alone(&[]).await;
@@ -229,9 +331,9 @@ async fn what_to_do_with_a_transaction_that_will_not_finish_works_as_described()
     assert!(commands.len() >= 7);
     for Block { line, text, .. } in commands {
         let text = text.replace("127.0.0.1:7780", &coordinator.address().to_string());
-        let mut command = Command::new("bash");
-        let run = command.args(["-euo", "pipefail", "-c", &text]).kill_on_drop(true).output();
-        let run = tokio::time::timeout(LONG, run).await.expect("it ends").expect("bash runs");
+        let mut bash = Command::new("bash");
+        bash.args(["-euo", "pipefail", "-c", &text]);
+        let run = run(bash, LONG).await;
         assert!(run.status.success(), "docs/unfinished.md:{line}: {}", String::from_utf8_lossy(&run.stderr));
         let said: Value = serde_json::from_slice(&run.stdout).unwrap_or_else(|why| panic!("{line}: {why}"));
         assert_eq!(said.get("code"), None, "docs/unfinished.md:{line}: {said}");

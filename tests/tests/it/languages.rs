@@ -15,7 +15,7 @@ use crate::coordinator::Coordinator;
 use crate::world::LONG;
 
 #[derive(Clone, Copy, Debug)]
-enum Language {
+pub(crate) enum Language {
     Python,
     Node,
 }
@@ -39,14 +39,14 @@ impl Language {
 }
 
 /// A participant and where it keeps its data.
-struct Participant {
+pub(crate) struct Participant {
     language: Language,
     directory: TempDir,
     process: Process,
 }
 
 impl Participant {
-    async fn start(language: Language) -> Option<Self> {
+    pub(crate) async fn start(language: Language) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
         let process = Self::process(language, directory.path().join("data")).await?;
         Some(Self { language, directory, process })
@@ -67,7 +67,7 @@ impl Participant {
         Self { process, ..self }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/tcc/account", self.process.address())
     }
 
