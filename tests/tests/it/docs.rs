@@ -18,7 +18,6 @@ use tcc_tests::{Process, skipped};
 use tokio::process::Command;
 
 use crate::coordinator::Coordinator;
-use crate::languages::{Language, Participant};
 use crate::world::LONG;
 
 /// Commands that a test of the docs cannot run itself, and what runs them.
@@ -32,11 +31,11 @@ const ELSEWHERE: [(&str, &str); 4] = [
     ),
 ];
 
-struct Block {
-    page: String,
+pub(crate) struct Block {
+    pub(crate) page: String,
     line: usize,
     language: String,
-    text: String,
+    pub(crate) text: String,
 }
 
 fn root() -> PathBuf {
@@ -44,7 +43,7 @@ fn root() -> PathBuf {
 }
 
 /// What is fenced in the pages a reader is sent to.
-fn blocks(language: &str) -> Vec<Block> {
+pub(crate) fn blocks(language: &str) -> Vec<Block> {
     let docs = std::fs::read_dir(root().join("docs")).expect("docs").map(|page| page.expect("a page").path());
     let beside =
         ["README.md", "README.zh-CN.md", "ARCHITECTURE.md", "RELIABILITY.md"].map(|page| root().join(page));
@@ -73,7 +72,7 @@ fn blocks(language: &str) -> Vec<Block> {
         }
         assert!(open.is_none(), "{name} has a block without an end");
         // What is not looked at here would be nobody's.
-        let known = ["sh", "rust", "json", "toml", "text", "http"];
+        let known = ["sh", "rust", "json", "toml", "sql", "http", "text"];
         let unknown = blocks.iter().find(|block| !known.contains(&&*block.language));
         assert!(unknown.is_none_or(|block| block.page != name), "{name} has a block of another language");
     }
@@ -119,6 +118,16 @@ fn is<T: DeserializeOwned + Serialize>(text: &str) -> bool {
     let read: Result<T, _> = serde_json::from_str(text);
     let said: Value = serde_json::from_str(text).expect("it was read before");
     read.is_ok_and(|read| serde_json::to_value(read).is_ok_and(|again| again == said))
+}
+
+#[test]
+fn every_statement_in_the_docs_is_one() {
+    let statements = blocks("sql");
+    assert!(!statements.is_empty());
+    for Block { page, line, text, .. } in statements {
+        let done = rusqlite::Connection::open_in_memory().and_then(|database| database.execute_batch(&text));
+        done.unwrap_or_else(|why| panic!("{page}:{line}: {why}"));
+    }
 }
 
 #[test]
@@ -208,13 +217,9 @@ async fn every_command_in_the_docs_is_run() {
     let mut run = Vec::new();
     for Block { page, line, text, .. } in blocks("sh") {
         let command = text.trim();
-        // By the tests below, whole.
+        // By the tests below, and by one of `languages`, whole.
         let is_whole = page == "docs/first-transaction.md" && !command.starts_with("cargo ");
-        if page == "docs/unfinished.md" || is_whole {
-            continue;
-        }
-        if let Some(flags) = command.strip_prefix("tcc-server conformance ") {
-            conforms(flags).await;
+        if ["docs/unfinished.md", "docs/protocol.md"].contains(&&*page) || is_whole {
             continue;
         }
         if command.lines().any(|line| line.starts_with("tcc-server --")) {
@@ -290,23 +295,6 @@ async fn the_first_transaction_is_one_and_outlives_a_kill() {
     ];
     assert_eq!(phases, expected, "{said}");
     assert!(said.contains("\"event\":\"called\""), "{said}");
-}
-
-/// Plays the suite as a page says against the participant that it speaks of.
-async fn conforms(flags: &str) {
-    let Some(participant) = Participant::start(Language::Python).await else { return };
-    let here = flags.replace("http://127.0.0.1:8090/tcc/account", &participant.url());
-    let here = here.replace("http://127.0.0.1:8090", participant.url().trim_end_matches("/tcc/account"));
-    let script = format!("exec '{}' conformance {here}", env!("CARGO_BIN_EXE_coordinator"));
-    let mut bash = Command::new("bash");
-    bash.args(["-c", &script]);
-    let run = run(bash, 4 * LONG).await;
-    assert!(
-        run.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&run.stdout),
-        String::from_utf8_lossy(&run.stderr)
-    );
 }
 
 /// Runs a program to its end. What it starts ends with this test, at the latest.

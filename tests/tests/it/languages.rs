@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use serde_json::{Value, json};
+use tcc_core::conformance::CASES;
 use tcc_tests::http::{Message, call};
 use tcc_tests::{Process, skipped};
 use tempfile::TempDir;
@@ -12,10 +13,11 @@ use tokio::process::Command;
 
 use crate::conformance::{checks, report};
 use crate::coordinator::Coordinator;
+use crate::docs::blocks;
 use crate::world::LONG;
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Language {
+enum Language {
     Python,
     Node,
 }
@@ -39,14 +41,14 @@ impl Language {
 }
 
 /// A participant and where it keeps its data.
-pub(crate) struct Participant {
+struct Participant {
     language: Language,
     directory: TempDir,
     process: Process,
 }
 
 impl Participant {
-    pub(crate) async fn start(language: Language) -> Option<Self> {
+    async fn start(language: Language) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
         let process = Self::process(language, directory.path().join("data")).await?;
         Some(Self { language, directory, process })
@@ -67,7 +69,7 @@ impl Participant {
         Self { process, ..self }
     }
 
-    pub(crate) fn url(&self) -> String {
+    fn url(&self) -> String {
         format!("http://{}/tcc/account", self.process.address())
     }
 
@@ -109,6 +111,23 @@ async fn keeps_every_promise(language: Language) {
     assert_eq!((code, &report["complete"]), (0, &true.into()), "{language:?}: {report:#}");
     assert!(checks(&report, "kept").len() > 20, "{report:#}");
     assert_eq!(participant.books().await["frozen"], 0);
+}
+
+/// The command that the docs show, but for the address.
+#[tokio::test]
+async fn what_the_page_of_the_protocol_says_to_run_is_run() {
+    let Some(participant) = Participant::start(Language::Python).await else { return };
+    let commands: Vec<_> =
+        blocks("sh").into_iter().filter(|block| block.page == "docs/protocol.md").collect();
+    assert_eq!(commands.len(), 1);
+    let (address, program) = (participant.process.address().to_string(), env!("CARGO_BIN_EXE_coordinator"));
+    let text = commands[0].text.replace("127.0.0.1:8090", &address).replace("tcc-server", program);
+    let mut command = Command::new("bash");
+    let Output { status, stdout, .. } =
+        crate::command_line::output(command.args(["-euo", "pipefail", "-c", &text])).await;
+    let said = String::from_utf8_lossy(&stdout);
+    assert!(status.success(), "{said}");
+    assert!(said.contains(&format!("{} kept, 0 broken, 0 unclear, 0 not tested", CASES.len())), "{said}");
 }
 
 #[tokio::test]
