@@ -14,6 +14,7 @@ mod conformance;
 mod destination;
 mod file;
 mod flags;
+mod supervisor;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -25,6 +26,7 @@ use tcc_core::Patience;
 
 use self::config::{Config, Usage, Wanted};
 use self::flags::{Flags, LogFormat};
+use self::supervisor::Supervisor;
 use crate::api::{self, Listening};
 use crate::coordinator::{Coordinator, chain};
 use crate::scheduler::{Drained, Scheduler};
@@ -114,12 +116,16 @@ async fn run(config: Config) -> Result<ExitCode, String> {
     let address = listening.address();
     tracing::info!(%address, db = %flags.db.display(), version = env!("CARGO_PKG_VERSION"), "ready");
     println!("listening on {address}");
+    let supervisor = Arc::new(Supervisor::of_environment());
+    supervisor.tell(&format!("READY=1\nSTATUS=listening on {address}"));
+    tokio::spawn(supervisor.clone().is_alive());
 
     let router = api::router(coordinator.clone(), callers);
     let told_at = std::sync::OnceLock::new();
     let stop = async {
         told_so(told).await;
         told_at.get_or_init(std::time::Instant::now);
+        supervisor.tell("STOPPING=1\nSTATUS=waiting for calls under way");
         coordinator.stop();
     };
     let serving = api::serve(listening, router, stop, flags.drain);

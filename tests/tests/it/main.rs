@@ -15,6 +15,7 @@
 //! - [`command_line`]: flags, environment, signals, tokens, limits;
 //! - [`configuration`]: the file, what goes before what, how mistakes are told;
 //! - [`metrics`]: what is told to Prometheus;
+//! - [`supervisor`]: what systemd is told, and its unit;
 //! - [`tls`]: the API over TLS, and calls to participants of an authority of one's own;
 //! - [`peers`]: what single destinations are called with;
 //! - [`conformance`]: the command that tests participants; [`languages`]: the examples that are not in Rust;
@@ -42,6 +43,7 @@ mod operator;
 mod participants;
 mod peers;
 mod storm;
+mod supervisor;
 mod tidy;
 mod tls;
 mod transfer;
