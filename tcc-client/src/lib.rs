@@ -70,8 +70,23 @@
 //! | `rusqlite` | `SqliteDatabase` | SQLite 3.51.3 or newer, bundled |
 //! | `tokio-postgres` | `PgDatabase` | PostgreSQL, with a pool of its own |
 //! | `mysql_async` | `MysqlDatabase` | MySQL and MariaDB (InnoDB), with a pool of its own; tested on MariaDB |
+//! | `sqlx-postgres` | `SqlxPgDatabase` | PostgreSQL, through the application's pool of sqlx 0.9; needs Rust 1.94 |
+//! | `sqlx-mysql` | `SqlxMysqlDatabase` | MySQL and MariaDB, likewise |
+//! | `redis` | `RedisDatabase` | data in the same Redis; what a crash of it takes is said there |
+//! | | [`Unguarded`] | no database, and so no guard: what the methods then have to see to is said there |
 //!
 //! Others implement [`Database`], in about a hundred lines. The feature `axum` adds `Participants::into_router`.
+//!
+//! sqlx 0.9 and the feature `rusqlite` go together as long as neither sqlx's `sqlite` nor a feature is on that may
+//! draw it in (`json`, `macros`, `migrate`, `uuid`, …, also its defaults): with those only rusqlite 0.39 does, which
+//! is in range. sqlx 0.8 never does.
+//!
+//! # Rows of long ago
+//!
+//! Guard rows go by themselves once their transactions have ended: the coordinator says with its calls which those
+//! are (`Tcc-Settled`), and now and then a participant deletes what began before, in small batches beside its calls.
+//! It keeps that mark in the table `tcc_settled`, and refuses a try that comes later still. A mark is worth nothing
+//! beside the moments of another coordinator, so the tables of a guard belong to one.
 //!
 //! # Beginning transactions
 //!

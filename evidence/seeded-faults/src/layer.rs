@@ -73,6 +73,7 @@ pub(crate) static LAYERS: &[Layer] = &[
     tests("guard-promises", "P1 to P6 on SQLite", CLIENT, "promises::sqlite::"),
     tests("guard-model", "the guard against its model, on SQLite", CLIENT, "model::sqlite::whatever"),
     tests("guard-faults", "the guard when its database fails", CLIENT, "faults::sqlite::"),
+    tests("guard-cleaning", "old guard rows that go, on SQLite", CLIENT, "cleaning::sqlite::"),
     tests("guard-sqlite", "what is particular to SQLite", CLIENT, "sqlite::a_"),
     tests("initiator", "the initiator against a stub", CLIENT, "initiator::"),
     tests("crash-cells", "processes killed around a purge", PROCESSES, "the_purge"),

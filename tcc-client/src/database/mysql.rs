@@ -64,6 +64,10 @@ struct Pool {
 #[error("the server did not answer in time")]
 struct NoAnswer;
 
+/// An idle connection may wait as long as the server lets others.
+const COMMIT: &str = "COMMIT AND NO CHAIN NO RELEASE; SET wait_timeout = DEFAULT";
+const ROLLBACK: &str = "ROLLBACK AND NO CHAIN NO RELEASE; SET wait_timeout = DEFAULT";
+
 impl MysqlDatabase {
     /// The schema of the guard, for those who run migrations of their own.
     pub const SCHEMA: &str = sql::SCHEMA;
@@ -151,7 +155,7 @@ impl Database for MysqlDatabase {
 
     async fn commit(mut tx: MysqlTx) -> Result<Commit, BoxError> {
         tx.finishing = true;
-        match tx.query_drop(finish(sql::COMMIT)).await {
+        match tx.query_drop(COMMIT).await {
             Ok(()) => {
                 tx.hand_back();
                 Ok(Commit::Committed)
@@ -165,7 +169,7 @@ impl Database for MysqlDatabase {
     }
 
     async fn rollback(mut tx: MysqlTx) -> Result<(), BoxError> {
-        tx.query_drop(finish(sql::ROLLBACK)).await?;
+        tx.query_drop(ROLLBACK).await?;
         tx.hand_back();
         Ok(())
     }
@@ -185,11 +189,6 @@ fn begin() -> String {
     format!("SET NAMES utf8mb4; {session}; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; {start}")
 }
 
-/// An idle connection may wait as long as the server lets others.
-fn finish(sql: &str) -> String {
-    format!("{sql}; SET wait_timeout = DEFAULT")
-}
-
 /// Begins in a session that may have been used. `false`: it cannot be told apart from a new one.
 async fn again(conn: &mut Conn) -> Result<bool, mysql_async::Error> {
     let clean = conn.reset().await?;
@@ -207,7 +206,8 @@ impl Pool {
     async fn connect(&self) -> Result<Conn, BoxError> {
         let mut conn = timeout(CONNECT, Conn::new(self.opts.clone())).await.map_err(|_| NoAnswer)??;
         if !self.durable.is_completed() {
-            let flush: Option<u8> = conn.query_first(sql::FLUSH).await?;
+            // It cannot be set for a session.
+            let flush: Option<u8> = conn.query_first("SELECT @@innodb_flush_log_at_trx_commit").await?;
             self.durable.call_once(|| {
                 if flush != Some(1) {
                     tracing::warn!(

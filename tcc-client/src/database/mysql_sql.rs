@@ -35,12 +35,6 @@ pub(super) const SESSION: &str =
 // The text above spells these out.
 const _: () = assert!(LOCK_WAIT.as_secs() == 2 && tcc_core::limits::CALL_TIMEOUT.as_secs() == 60);
 
-pub(super) const COMMIT: &str = "COMMIT AND NO CHAIN NO RELEASE";
-pub(super) const ROLLBACK: &str = "ROLLBACK AND NO CHAIN NO RELEASE";
-
-/// It cannot be set for a session.
-pub(super) const FLUSH: &str = "SELECT @@innodb_flush_log_at_trx_commit";
-
 pub(super) const SETTLED: &str = "SELECT settled FROM tcc_settled";
 
 /// `ER_SP_DOES_NOT_EXIST`, which is also said of savepoints.

@@ -129,7 +129,7 @@ async fn p4_a_try_that_waits_for_the_clean_up_of_its_row_is_refused<B: Bank>(ban
 
 async fn p4_late_tries_in_the_middle_of_clean_ups_are_refused<B: Bank>(bank: B) {
     let caller = Caller::new(&bank);
-    for round in 0..10 {
+    for round in 0..4 {
         let ended = at(&caller, 3000 + 10 * round);
         let open = at(&caller, 3005 + 10 * round);
         assert_eq!(open.call("try", &format!("open{round}")).await, Seen::done());
@@ -137,22 +137,25 @@ async fn p4_late_tries_in_the_middle_of_clean_ups_are_refused<B: Bank>(bank: B) 
             assert_eq!(ended.call("cancel", &format!("t{round}-{number}")).await, Seen::done());
         }
         let mut set = JoinSet::new();
-        for number in 0..8 {
-            let (database, late) = (bank.database(), ended.clone());
+        for _ in 0..2 {
+            let (database, mark) = (bank.database(), open.begun);
+            set.spawn(async move { drop(clean_up(database, mark, 1).await) });
+        }
+        for first in 0..4 {
+            // The same ones again and again, before their row goes, as it goes and after.
+            let late = ended.clone();
             set.spawn(async move {
-                if number % 4 == 0 {
-                    clean_up(database, late.begun + 5, 1).await;
+                for number in (0..24).map(|place| (first * 2 + place) % 8) {
+                    let seen = late.call("try", &format!("t{round}-{number}")).await;
+                    assert!(seen.refused(), "{seen:?}");
                 }
-                late.call("try", &format!("t{round}-{number}")).await
             });
         }
-        for seen in set.join_all().await {
-            assert!(seen.refused(), "{seen:?}");
-        }
+        set.join_all().await;
         assert_eq!(open.call("confirm", &format!("open{round}")).await, Seen::done());
     }
-    assert_eq!(caller.runs(), 20);
-    assert_eq!(bank.books().await, Books { free: 900, reserved: 0, spent: 100 });
+    assert_eq!(caller.runs(), 8);
+    assert_eq!(bank.books().await, Books { free: 960, reserved: 0, spent: 40 });
 }
 
 async fn clean_ups_at_the_same_time_do_no_harm<B: Bank>(bank: B) {

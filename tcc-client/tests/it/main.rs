@@ -1,6 +1,10 @@
 //! Participants and their guard against real databases.
 
 #![cfg(any(feature = "rusqlite", feature = "tokio-postgres", feature = "mysql_async", feature = "redis"))]
+#![cfg_attr(
+    not(all(feature = "mysql_async", feature = "redis", feature = "rusqlite", feature = "tokio-postgres")),
+    allow(dead_code, reason = "what the databases share is for all of them")
+)]
 
 /// Makes of generic tests one for each of these banks, in a module of its name.
 macro_rules! on_each {
