@@ -9,6 +9,8 @@
 //! | `confirmed` | done, same reply | done | alarm `already-confirmed` |
 //! | `cancelled` | refused | alarm `already-cancelled` | done |
 //!
+//! *Settled* is a transaction that began before the mark `Tcc-Settled` which the call brings or the database keeps.
+//!
 //! Each cell is one local transaction (a refusal is two). Try and cancel **insert first**: whoever loses the race
 //! for the key waits for the winner and then reads what it left, so that the two can never both find nothing.
 //! Reading first and inserting after would let them, and two readers that both want to write deadlock.

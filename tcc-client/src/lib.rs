@@ -77,9 +77,9 @@
 //!
 //! Others implement [`Database`], in about a hundred lines. The feature `axum` adds `Participants::into_router`.
 //!
-//! sqlx 0.9 and the feature `rusqlite` go together as long as neither sqlx's `sqlite` nor a feature is on that may
-//! draw it in (`json`, `macros`, `migrate`, `uuid`, …, also its defaults): with those only rusqlite 0.39 does, which
-//! is in range. sqlx 0.8 never does.
+//! sqlx 0.9 and the feature `rusqlite` go together. Where sqlx has `sqlite`, or a feature that might draw it in
+//! (`json`, `macros`, `migrate`, `uuid`, …, also its defaults), Cargo has to take rusqlite 0.39 for both. sqlx 0.8
+//! and the feature `rusqlite` never do.
 //!
 //! # Rows of long ago
 //!

@@ -4,6 +4,7 @@ use redis::{AsyncTypedCommands, Client};
 use tcc_client::{Participants, RedisDatabase};
 
 use crate::banks::{Bank, Books, Open, Redis};
+use crate::cleaning::forget;
 use crate::payment::{Caller, How, Seen};
 
 const UNTOUCHED: Books = Books { free: 1000, reserved: 0, spent: 0 };
@@ -29,6 +30,23 @@ async fn p4_a_cancel_that_meets_its_running_try_bars_it() {
     // It need not wait, since the try has done nothing yet.
     assert_eq!(caller.once("cancel", "t").await, Seen::done());
     caller.watch.gate.add_permits(1);
+    assert!(trying.await.unwrap().refused());
+    assert_eq!((bank.effects("t").await, bank.books().await), (vec![], UNTOUCHED));
+}
+
+#[tokio::test]
+async fn p4_a_cancel_that_came_and_was_forgotten_during_a_try_bars_it() {
+    let bank = bank!();
+    let caller = Caller::new(&bank).how("try", How::Gate);
+    let trying = tokio::spawn({
+        let caller = caller.clone();
+        async move { caller.once("try", "t").await }
+    });
+    caller.watch.arrived.acquire().await.unwrap().forget();
+    assert_eq!(caller.once("cancel", "t").await, Seen::done());
+    assert_eq!(forget(bank.database(), caller.begun + 1, 10).await.unwrap(), 1);
+    caller.watch.gate.add_permits(1);
+    // There is no row, as when it began.
     assert!(trying.await.unwrap().refused());
     assert_eq!((bank.effects("t").await, bank.books().await), (vec![], UNTOUCHED));
 }
