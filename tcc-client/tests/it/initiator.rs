@@ -3,6 +3,9 @@
 /// The initiator and a participant of this crate together.
 #[cfg(feature = "rusqlite")]
 mod guarded;
+/// Messages and local transactions.
+#[cfg(any(feature = "rusqlite", feature = "tokio-postgres", feature = "mysql_async"))]
+mod message;
 /// What a closure makes of a transaction.
 mod run;
 /// The coordinator and the participants.

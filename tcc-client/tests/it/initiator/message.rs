@@ -1,0 +1,193 @@
+//! Transactional messages: the local transaction commits if, and only if, the message is delivered.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::HeaderMap;
+use tcc_client::{BoxError, Branch, Call, Database, Gid, Local, MessageError, Phase, new_gid};
+use tokio::sync::Semaphore;
+
+use super::stub::{Fault, Stub};
+use crate::banks::{Bank, Books};
+use crate::payment::{Caller, Seen};
+
+on_each_sql_database!(
+    a_message_is_confirmed_once_its_local_transaction_is_committed,
+    a_local_transaction_that_fails_drops_the_message_and_leaves_nothing,
+    a_check_after_the_commit_says_so_however_often,
+    a_check_before_the_local_transaction_bars_it,
+    a_check_in_the_middle_of_the_local_transaction_waits_for_it,
+    a_message_that_is_sent_again_runs_nothing_again,
+    a_confirm_that_is_lost_is_left_to_the_check,
+    a_sender_that_is_dropped_in_the_middle_leaves_nothing,
+);
+
+const CENTS: Books = Books { free: -10, reserved: 0, spent: 10 };
+
+/// Spends ten cents of alice's, and counts how often it did.
+fn spend<B: Bank>(
+    runs: &Arc<AtomicUsize>,
+) -> impl for<'t> Fn(&'t mut <B::Database as Database>::Tx) -> Local<'t, ()> + Send + Sync + 'static {
+    let runs = runs.clone();
+    move |tx| {
+        let runs = runs.clone();
+        Box::pin(async move {
+            runs.fetch_add(1, Ordering::SeqCst);
+            assert!(B::move_money(tx, &call(), "alice", CENTS).await?, "she has enough");
+            Ok(())
+        })
+    }
+}
+
+/// What the bank's log of effects wants to know.
+fn call() -> Call {
+    let mut headers = HeaderMap::new();
+    for (name, value) in
+        [("tcc-gid", "local"), ("tcc-branch", "b"), ("tcc-operation", "confirm"), ("tcc-begun", "1")]
+    {
+        headers.insert(name, value.parse().unwrap());
+    }
+    Call::from_headers(&headers).unwrap()
+}
+
+fn message(stub: &Stub, gid: &Gid) -> tcc_client::Message {
+    let client = stub.builder().repeat_for(Duration::from_secs(2)).build().unwrap();
+    let points = Branch::new("points").confirm("http://loyalty/points");
+    client.message(gid.clone(), "http://orders/tcc/payment/check").deliver(points)
+}
+
+const fn books(spent: i64) -> Books {
+    Books { free: 1000 - spent, reserved: 0, spent }
+}
+
+async fn a_message_is_confirmed_once_its_local_transaction_is_committed<B: Bank>(bank: B) {
+    let _funded = Caller::new(&bank);
+    let (stub, gid, runs) = (Stub::start().await, new_gid(), Arc::default());
+    message(&stub, &gid).send(&bank.database(), spend::<B>(&runs)).await.unwrap();
+    assert_eq!(stub.log(), [format!("begin {gid}"), "confirm points".to_owned()]);
+    assert_eq!((bank.books().await, bank.row(gid.as_str()).await), (books(10), Some("confirmed".to_owned())));
+    assert_eq!(stub.phase(&gid), Some(Phase::Confirming));
+}
+
+async fn a_local_transaction_that_fails_drops_the_message_and_leaves_nothing<B: Bank>(bank: B) {
+    let caller = Caller::new(&bank);
+    let (stub, gid, runs) = (Stub::start().await, new_gid(), Arc::default());
+    let (spend, no) = (spend::<B>(&runs), "no such article");
+    let spend = Arc::new(spend);
+    let database = bank.database();
+    let sent = message(&stub, &gid).send(&database, move |tx| {
+        let spend = spend.clone();
+        Box::pin(async move {
+            spend(tx).await?;
+            Err::<(), BoxError>(no.into())
+        })
+    });
+    let failed = sent.await.unwrap_err();
+    assert!(matches!(&failed, MessageError::Local(why) if why.to_string() == no), "{failed:?}");
+    assert_eq!(stub.log(), [format!("begin {gid}"), format!("cancel {no}")]);
+    assert_eq!((bank.books().await, bank.row(gid.as_str()).await), (books(0), None));
+    // Had the cancel been lost, the check would say the same.
+    assert!(caller.call("check", gid.as_str()).await.refused());
+}
+
+async fn a_check_after_the_commit_says_so_however_often<B: Bank>(bank: B) {
+    let caller = Caller::new(&bank);
+    let (stub, gid, runs) = (Stub::start().await, new_gid(), Arc::default());
+    message(&stub, &gid).send(&bank.database(), spend::<B>(&runs)).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(caller.call("check", gid.as_str()).await, Seen::done());
+    }
+}
+
+async fn a_check_before_the_local_transaction_bars_it<B: Bank>(bank: B) {
+    let caller = Caller::new(&bank);
+    let (stub, gid, runs) = (Stub::start().await, new_gid(), Arc::default());
+    for _ in 0..2 {
+        assert!(caller.call("check", gid.as_str()).await.refused());
+    }
+    // The coordinator has not yet taken in what was answered.
+    let dropped = message(&stub, &gid).send(&bank.database(), spend::<B>(&runs)).await.unwrap_err();
+    assert!(matches!(dropped, MessageError::Dropped), "{dropped:?}");
+    assert_eq!((runs.load(Ordering::SeqCst), bank.books().await), (0, books(0)));
+    assert_eq!(
+        stub.log(),
+        [format!("begin {gid}")],
+        "neither confirmed nor cancelled: the check's answer decides"
+    );
+}
+
+async fn a_check_in_the_middle_of_the_local_transaction_waits_for_it<B: Bank>(bank: B) {
+    for commits in [true, false] {
+        let caller = Caller::new(&bank);
+        let (stub, gid) = (Stub::start().await, new_gid());
+        let (arrived, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (inside, hold) = (arrived.clone(), gate.clone());
+        let (database, message) = (bank.database(), message(&stub, &gid));
+        let sending = tokio::spawn(async move {
+            let sent = message.send(&database, move |tx| {
+                let (inside, hold) = (inside.clone(), hold.clone());
+                Box::pin(async move {
+                    assert!(B::move_money(tx, &call(), "alice", CENTS).await?);
+                    inside.add_permits(1);
+                    hold.acquire().await?.forget();
+                    if commits { Ok(()) } else { Err("changed my mind".into()) }
+                })
+            });
+            sent.await
+        });
+        arrived.acquire().await.unwrap().forget();
+        // While nobody knows, nobody is told.
+        assert_eq!(caller.once("check", gid.as_str()).await.status, 425);
+        let checking = tokio::spawn({
+            let (caller, gid) = (caller.clone(), gid.clone());
+            async move { caller.call("check", gid.as_str()).await }
+        });
+        gate.add_permits(1);
+        assert_eq!(sending.await.unwrap().is_ok(), commits);
+        let seen = checking.await.unwrap();
+        assert_eq!((seen == Seen::done(), seen.refused()), (commits, !commits), "{seen:?}");
+    }
+    assert_eq!(bank.books().await, books(10));
+}
+
+async fn a_message_that_is_sent_again_runs_nothing_again<B: Bank>(bank: B) {
+    let _funded = Caller::new(&bank);
+    let (stub, gid, runs) = (Stub::start().await, new_gid(), Arc::default());
+    // Its process dies after the commit and before the confirm: nobody knows that it did.
+    stub.faults("confirm", std::iter::repeat_n(Fault::Silent, 1));
+    let silent = stub.builder().repeat_for(Duration::from_millis(300)).build().unwrap();
+    let points = || Branch::new("points").confirm("http://loyalty/points");
+    let first = silent.message(gid.clone(), "http://orders/tcc/payment/check").deliver(points());
+    first.send(&bank.database(), spend::<B>(&runs)).await.unwrap();
+    assert_eq!(stub.phase(&gid), Some(Phase::Trying));
+
+    let again = message(&stub, &gid).send(&bank.database(), spend::<B>(&runs)).await.unwrap_err();
+    assert!(matches!(again, MessageError::Sent(Phase::Confirming)), "{again:?}");
+    let once_more = message(&stub, &gid).send(&bank.database(), spend::<B>(&runs)).await.unwrap_err();
+    assert!(matches!(once_more, MessageError::Sent(Phase::Confirming)), "{once_more:?}");
+    assert_eq!((runs.load(Ordering::SeqCst), bank.books().await), (1, books(10)));
+}
+
+async fn a_confirm_that_is_lost_is_left_to_the_check<B: Bank>(bank: B) {
+    let caller = Caller::new(&bank);
+    let (stub, gid, runs) = (Stub::start().await, new_gid(), Arc::default());
+    stub.faults("confirm", std::iter::repeat_n(Fault::Answer(503, serde_json::json!({})), 1000));
+    message(&stub, &gid).send(&bank.database(), spend::<B>(&runs)).await.unwrap();
+    assert_eq!(stub.phase(&gid), Some(Phase::Trying));
+    assert_eq!(stub.count("cancel"), 0, "what is committed is never cancelled");
+    assert_eq!(caller.call("check", gid.as_str()).await, Seen::done());
+}
+
+async fn a_sender_that_is_dropped_in_the_middle_leaves_nothing<B: Bank>(bank: B) {
+    let caller = Caller::new(&bank);
+    let (stub, gid) = (Stub::start().await, new_gid());
+    // Held where it cannot be run to its end by a thread of its own: before the local transaction.
+    stub.faults("begin", [Fault::Silent]);
+    let runs = Arc::default();
+    let database = bank.database();
+    let sending = message(&stub, &gid).send(&database, spend::<B>(&runs));
+    assert!(tokio::time::timeout(Duration::from_millis(300), sending).await.is_err());
+    assert!(caller.call("check", gid.as_str()).await.refused());
+    assert_eq!((runs.load(Ordering::SeqCst), bank.books().await), (0, books(0)));
+}
