@@ -4,9 +4,11 @@
 //! - [`payment`], a participant: money that is available, or frozen for an order;
 //! - [`inventory`], a participant: goods on the shelf, reserved for an order, or sold;
 //! - [`order`], the initiator: an HTTP service that has both happen or neither, in two styles;
+//! - [`trip`], a saga: flight, hotel and car, one after the other or none of them;
 //! - [`demo`]: starts them and a coordinator, kills some of them at the worst moments, and checks the books.
 
 pub mod demo;
 pub mod inventory;
 pub mod order;
 pub mod payment;
+pub mod trip;

@@ -3,6 +3,7 @@
 mod conformance;
 mod embedded;
 mod readme;
+mod trip;
 
 use std::process::{Command, Output};
 

@@ -48,6 +48,21 @@ impl Branch {
         branch
     }
 
+    /// A step of a saga: `action` does it, and `compensate` undoes it if a later step, or another branch, is refused.
+    /// These are its try and its cancel under the names that sagas have for them; with [`after`](Self::after) steps get
+    /// their order, and compensations the reverse.
+    ///
+    /// ```
+    /// use tcc_client::Branch;
+    ///
+    /// let flight = Branch::step("flight", "http://airline/book", "http://airline/cancel");
+    /// let hotel = Branch::step("hotel", "http://hotel/book", "http://hotel/cancel").after("flight");
+    /// # let _ = (flight, hotel);
+    /// ```
+    pub fn step(id: impl Into<String>, action: impl Into<String>, compensate: impl Into<String>) -> Self {
+        Self::new(id).try_(action).cancel(compensate)
+    }
+
     /// What is called to try it, instead of `at/try`.
     pub fn try_(mut self, endpoint: impl Into<String>) -> Self {
         self.request.try_ = Some(endpoint.into());

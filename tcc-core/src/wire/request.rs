@@ -72,14 +72,14 @@ pub struct BranchRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(example = "http://inventory:8081/tcc/stock"))]
     pub at: Option<String>,
-    /// What the coordinator calls to try it.
-    #[serde(rename = "try", skip_serializing_if = "Option::is_none")]
+    /// What the coordinator calls to try it; a saga's `action` is the same, under its own name.
+    #[serde(rename = "try", alias = "action", skip_serializing_if = "Option::is_none")]
     pub try_: Option<String>,
     /// What is called to confirm it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm: Option<String>,
-    /// What is called to cancel it, or `none` for a try that needs no cancel.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What is called to cancel it, or `none` for a try that needs no cancel; a saga's `compensate` is the same.
+    #[serde(alias = "compensate", skip_serializing_if = "Option::is_none")]
     pub cancel: Option<String>,
     /// The body of each call.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -194,3 +194,19 @@ fn a_mistake_in_a_register_is_named_by_its_place_beside_what_is_registered_alrea
     assert_eq!(mistake(r#","check":"t:c""#, tried), "/branches/1/try");
     assert_eq!(mistake("", tried), "Ok(Changed)");
 }
+
+#[test]
+fn a_step_of_a_saga_is_a_branch_under_the_names_that_sagas_have() {
+    let parsed = |branch: &str| {
+        let request: BeginRequest =
+            serde_json::from_str(&format!(r#"{{"gid":"trip","branches":[{branch}]}}"#)).unwrap();
+        request.parse(|| unreachable!("it has a gid")).unwrap()
+    };
+    let step = parsed(r#"{"id":"hotel","action":"http://hotel/book","compensate":"http://hotel/cancel"}"#);
+    let branch = parsed(r#"{"id":"hotel","try":"http://hotel/book","cancel":"http://hotel/cancel"}"#);
+    assert_eq!(step.branches[0].try_, branch.branches[0].try_);
+    assert_eq!(step.branches[0].cancel, branch.branches[0].cancel);
+    assert_eq!(step.digest, branch.digest, "it is the same transaction");
+    let both = r#"{"branches":[{"id":"a","try":"t:a","action":"t:a","cancel":"none"}]}"#;
+    assert!(serde_json::from_str::<BeginRequest>(both).unwrap_err().to_string().contains("duplicate field"));
+}
