@@ -4,6 +4,7 @@
 //! - [`payment`], a participant: money that is available, or frozen for an order;
 //! - [`inventory`], a participant: goods on the shelf, reserved for an order, or sold;
 //! - [`order`], the initiator: an HTTP service that has both happen or neither, in two styles;
+//! - [`points`], a transactional message: an order, and points if it was placed;
 //! - [`trip`], a saga: flight, hotel and car, one after the other or none of them;
 //! - [`demo`]: starts them and a coordinator, kills some of them at the worst moments, and checks the books.
 
@@ -11,4 +12,5 @@ pub mod demo;
 pub mod inventory;
 pub mod order;
 pub mod payment;
+pub mod points;
 pub mod trip;

@@ -110,6 +110,7 @@ impl<P: Participant> Guarded<P> {
         let step = timeout_at(by, async {
             match call.operation {
                 Operation::Try => self.try_(&call, &payload, refusal, &mut tx).await,
+                Operation::Confirm if P::RECEIVES => self.receive(&call, &payload, &mut tx).await,
                 Operation::Confirm => self.confirm(&call, &payload, &mut tx).await,
                 Operation::Cancel => self.cancel(&call, &payload, &mut tx).await,
                 Operation::Check => self.check(&call, &mut tx).await,
@@ -240,6 +241,34 @@ impl<P: Participant> Guarded<P> {
 }
 
 impl<P: Participant> Guarded<P> {
+    /// Takes in a message, once.
+    async fn receive(
+        &self,
+        call: &Call,
+        payload: &[u8],
+        tx: &mut <P::Database as Database>::Tx,
+    ) -> Result<Step, BoxError> {
+        let received = Row::Confirmed { reply: None };
+        if !P::Database::insert(tx, call, &received).await? {
+            return Ok(match P::Database::load(tx, call).await? {
+                None => Step::Again,
+                Some(_) => Step::Rollback(Answer::Done(None)),
+            });
+        }
+        // Its row may have been forgotten: then it was received long ago, or its transaction ended without it.
+        let kept = P::Database::settled(tx).await?;
+        if call.is_settled() || kept.is_some_and(|settled| call.begun < settled) {
+            return Ok(Step::Rollback(Answer::Done(None)));
+        }
+        let payload = match read(payload) {
+            Ok(payload) => payload,
+            Err(error) => return Ok(alarm(Alarm::UnreadablePayload(error.to_string()))),
+        };
+        self.participant.confirm(call, &payload, tx).await?;
+        P::Database::set(tx, call, &received).await?;
+        Ok(Step::Commit(Answer::Done(None)))
+    }
+
     /// Whether the local transaction of a message's sender committed. Where nothing says so it never will from here on:
     /// the row left here bars it.
     async fn check(&self, call: &Call, tx: &mut <P::Database as Database>::Tx) -> Result<Step, BoxError> {

@@ -145,6 +145,7 @@ mod guard;
 mod database;
 mod cleaning;
 mod participants;
+mod receiver;
 mod signed;
 mod answer;
 #[cfg(feature = "initiator")]
@@ -177,6 +178,7 @@ pub use initiator::{
 };
 pub use participant::{BoxError, Participant, Tried, Tx};
 pub use participants::Participants;
+pub use receiver::Receiver;
 pub use tcc_core::signature::{BadKey, SigningKey};
 pub use tcc_core::{BadId, BranchId, Gid, Operation, Timestamp};
 #[cfg(feature = "initiator")]

@@ -32,6 +32,10 @@ pub trait Participant: Sized + Send + Sync + 'static {
     /// What the branch carries, the same for its three operations. An absent body is read as JSON `null`.
     type Payload: DeserializeOwned + Send + Sync + 'static;
 
+    /// Whether its branches are messages, with a confirm that no try comes before. See [`Receiver`](crate::Receiver).
+    #[doc(hidden)]
+    const RECEIVES: bool = false;
+
     /// Checks and reserves, such that neither confirm nor cancel can fail for a reason of business.
     ///
     /// # Errors

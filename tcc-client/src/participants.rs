@@ -21,6 +21,7 @@ use crate::answer::{Answer, Unknown, problem};
 use crate::call::timeout;
 use crate::cleaning::Cleaning;
 use crate::guard::Guarded;
+use crate::receiver::{Receiver, Receiving};
 use crate::signed::Claim;
 use crate::{BoxError, Call, Database, Participant, Tried, Tx};
 
@@ -128,6 +129,15 @@ impl Participants {
         self
     }
 
+    /// Adds a receiver of messages, which are delivered to `/{name}/confirm`.
+    ///
+    /// # Panics
+    /// As [`add`](Self::add).
+    #[must_use]
+    pub fn receiver<R: Receiver>(self, name: impl Into<String>, receiver: R, database: R::Database) -> Self {
+        self.add(name, Receiving(receiver), database)
+    }
+
     /// Answers for those who [send messages](crate::Client::message) out of this database, at `/{name}/check`. A
     /// participant that was [added](Self::add) does so under its own name, if its database is theirs.
     ///
@@ -180,7 +190,7 @@ impl Participants {
         B: http_body::Body,
         B::Error: Into<BoxError>,
     {
-        let Routed { participant, name, call, payload, by } = match self.receive(request).await {
+        let Routed { participant, name, call, payload, by } = match self.take_in(request).await {
             Ok(routed) => routed,
             Err(response) => return *response,
         };
@@ -212,7 +222,7 @@ impl Participants {
     }
 
     /// Takes a call in: all of it before anything is believed of it, where it has to be signed.
-    async fn receive<B>(&self, request: Request<B>) -> Result<Routed, Rejected>
+    async fn take_in<B>(&self, request: Request<B>) -> Result<Routed, Rejected>
     where
         B: http_body::Body,
         B::Error: Into<BoxError>,

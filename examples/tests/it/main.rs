@@ -2,6 +2,7 @@
 
 mod conformance;
 mod embedded;
+mod points;
 mod readme;
 mod trip;
 

@@ -129,6 +129,9 @@ mod mysql;
 mod postgres;
 /// P1 to P6, one test or more for each.
 mod promises;
+/// Messages that arrive more than once.
+#[cfg(any(feature = "rusqlite", feature = "tokio-postgres", feature = "mysql_async"))]
+mod receiver;
 /// What Redis does in its own way: no locks, and nothing is undone.
 #[cfg(feature = "redis")]
 mod redis;

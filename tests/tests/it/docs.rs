@@ -21,7 +21,15 @@ use crate::coordinator::Coordinator;
 use crate::world::LONG;
 
 /// Commands that a test of the docs cannot run itself, and what runs them.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 6] = [
+    (
+        "cargo run -p tcc-examples --bin trip",
+        "examples/tests/it/trip.rs: fn a_trip_is_booked_in_order_or_given_back_in_reverse",
+    ),
+    (
+        "cargo run -p tcc-examples --bin points",
+        "examples/tests/it/points.rs: fn points_follow_the_orders_that_were_placed",
+    ),
     ("cargo build --package tcc-server", "tests/schemathesis/run: cargo build --quiet --package tcc-server"),
     ("cargo demo", "examples/tests/it/main.rs: fn the_books_balance_after_kills"),
     ("tests/run", "tests/run: cargo test --workspace"),
@@ -86,6 +94,13 @@ fn plain(code: &str) -> Vec<String> {
     lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
+/// What stands in doc comments, without what is hidden there.
+fn documented(code: &str) -> String {
+    let lines = code.lines().filter_map(|line| line.trim().strip_prefix("///"));
+    let shown = lines.map(str::trim).filter(|line| !line.starts_with("# "));
+    shown.map(|line| format!("{line}\n")).collect()
+}
+
 fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
@@ -101,22 +116,28 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
 fn every_snippet_stands_in_code_that_is_compiled_and_tested() {
     let mut files = Vec::new();
     rust_files(&root().join("examples"), &mut files);
-    let code: Vec<Vec<String>> =
-        files.iter().map(|file| plain(&std::fs::read_to_string(file).expect("a file"))).collect();
+    let read = |file: &PathBuf| std::fs::read_to_string(file).expect("a file");
+    let mut code: Vec<Vec<String>> = files.iter().map(|file| plain(&read(file))).collect();
+    // The examples in the docs of the library are compiled, too.
+    let mut library = Vec::new();
+    rust_files(&root().join("tcc-client/src"), &mut library);
+    code.extend(library.iter().map(|file| plain(&documented(&read(file)))));
     let snippets = blocks("rust");
     assert!(snippets.len() >= 6, "{} snippets", snippets.len());
     for Block { page, line, text, .. } in snippets {
         let wanted = plain(&text);
         assert!(!wanted.is_empty());
         let stands = code.iter().any(|lines| lines.windows(wanted.len()).any(|some| some == wanted));
-        assert!(stands, "the snippet at {page}:{line} stands in no file of examples");
+        assert!(stands, "the snippet at {page}:{line} stands in no file of examples, and in no doc comment");
     }
 }
 
 /// What a type makes of a text: the same again, or it knows less than the text says.
 fn is<T: DeserializeOwned + Serialize>(text: &str) -> bool {
     let read: Result<T, _> = serde_json::from_str(text);
-    let said: Value = serde_json::from_str(text).expect("it was read before");
+    // Under the names that are written; these stand for them.
+    let written = text.replace("\"action\":", "\"try\":").replace("\"compensate\":", "\"cancel\":");
+    let said: Value = serde_json::from_str(&written).expect("it was read before");
     read.is_ok_and(|read| serde_json::to_value(read).is_ok_and(|again| again == said))
 }
 
@@ -150,6 +171,11 @@ fn every_body_in_the_docs_is_a_body_of_the_api() {
             is::<Problem>,
         ];
         assert!(known.iter().any(|known| known(&text)), "{page}:{line} is no body of the API: {text}");
+        if is::<BeginRequest>(&text) {
+            let begin: BeginRequest = serde_json::from_str(&text).expect("it is one");
+            let begun = begin.parse(|| "made".parse().expect("a gid"));
+            begun.unwrap_or_else(|why| panic!("{page}:{line} would be refused: {why:?}"));
+        }
     }
 }
 
