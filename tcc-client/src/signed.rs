@@ -2,9 +2,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+#[cfg(any(feature = "initiator", feature = "testing"))]
+use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use tcc_core::protocol;
 use tcc_core::signature::{BadSignature, Presented, Signed, SigningKey};
+#[cfg(any(feature = "initiator", feature = "testing"))]
+use tcc_core::{BranchId, Gid, Operation, signature};
 
 use crate::answer::problem;
 use crate::call::text;
@@ -44,8 +48,31 @@ impl Claim {
     }
 }
 
+/// Adds the headers by which a call shows who sent it; none where there is no key.
+#[cfg(any(feature = "initiator", feature = "testing"))]
+pub(crate) fn sign(
+    keys: &[SigningKey],
+    (gid, branch, operation): (&Gid, Option<&BranchId>, Operation),
+    body: &[u8],
+    headers: &mut HeaderMap,
+) -> Option<()> {
+    if keys.is_empty() {
+        return Some(());
+    }
+    let (id, now) = (signature::id(gid, branch, operation), now());
+    let signatures = signature::sign(keys, &id, now, body);
+    for (name, value) in [
+        (protocol::WEBHOOK_ID, id),
+        (protocol::WEBHOOK_TIMESTAMP, now.to_string()),
+        (protocol::WEBHOOK_SIGNATURE, signatures),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::try_from(value).ok()?);
+    }
+    Some(())
+}
+
 /// Seconds since 1970, by this machine's clock.
-pub(crate) fn now() -> i64 {
+fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
 }

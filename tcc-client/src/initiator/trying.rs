@@ -9,14 +9,14 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, Heade
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tcc_core::answer::{Answer, Failure, Outlook, Response, Shape, judge};
-use tcc_core::{Definition, Endpoint, Gid, Operation, limits, protocol, signature};
+use tcc_core::{Definition, Endpoint, Gid, Operation, limits, protocol};
 use tokio::time::Instant;
 
 use super::client::Client;
 use super::exchange::{TRACEPARENT, read};
 use super::stop::Stop;
 use crate::retrying::{Attempt, retrying};
-use crate::signed::now;
+use crate::signed::sign;
 
 /// What a participant answered to its try.
 #[derive(Clone, Debug, Default)]
@@ -129,26 +129,10 @@ impl Trying<'_> {
             // There are servers that refuse a POST whose length is not told (RFC 9110 §8.6).
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        self.sign(&mut headers)?;
-        Some(headers)
-    }
-
-    fn sign(&self, headers: &mut HeaderMap) -> Option<()> {
-        let keys = &self.client.shared.keys;
-        if keys.is_empty() {
-            return Some(());
-        }
-        let (id, now) = (signature::id(self.gid, Some(&self.branch.id), Operation::Try), now());
+        let asked = (self.gid, Some(&self.branch.id), Operation::Try);
         let body = self.branch.payload.as_ref().map_or("", |payload| payload.get());
-        let signatures = signature::sign(keys, &id, now, body.as_bytes());
-        for (name, value) in [
-            (protocol::WEBHOOK_ID, id),
-            (protocol::WEBHOOK_TIMESTAMP, now.to_string()),
-            (protocol::WEBHOOK_SIGNATURE, signatures),
-        ] {
-            headers.insert(HeaderName::from_static(name), HeaderValue::try_from(value).ok()?);
-        }
-        Some(())
+        sign(&self.client.shared.keys, asked, body.as_bytes(), &mut headers)?;
+        Some(headers)
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tcc_core::answer::{Answer, Failure};
 use tcc_core::conformance::{Effect, Report, Setup, Subject, run};
+use tcc_core::signature::SigningKey;
 use tcc_core::store::BoxFuture;
 use tcc_core::{Call, Endpoint, Timestamp};
 use tokio::time::{Instant, sleep, timeout};
@@ -76,6 +77,7 @@ pub struct Conformance {
     payload: Option<Arc<RawValue>>,
     refused: Option<Arc<RawValue>>,
     headers: Vec<(String, String)>,
+    keys: Vec<SigningKey>,
     effect: Option<Probe>,
     timeout: Duration,
     within: Duration,
@@ -128,6 +130,7 @@ impl Conformance {
             payload: None,
             refused: None,
             headers: Vec::new(),
+            keys: Vec::new(),
             effect: None,
             timeout: tcc_core::limits::DEFAULT_CALL_TIMEOUT,
             within: limits::CONFORMANCE,
@@ -155,6 +158,13 @@ impl Conformance {
     /// Sent along with each call.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Calls are signed by each of these keys, for participants that believe [signed calls](crate::Participants::verified_by)
+    /// alone.
+    pub fn signed_by(mut self, keys: impl IntoIterator<Item = SigningKey>) -> Self {
+        self.keys = keys.into_iter().collect();
         self
     }
 
@@ -198,13 +208,15 @@ impl Conformance {
             timeout: self.timeout,
         };
         let over_at = Instant::now() + self.within;
-        let called = Called { target: self.target, effect: self.effect, timeout: self.timeout, over_at };
+        let Self { target, keys, effect, timeout, .. } = self;
+        let called = Called { target, keys, effect, timeout, over_at };
         run(&called, &setup, &mut |_| {}).await
     }
 }
 
 struct Called {
     target: Target,
+    keys: Vec<SigningKey>,
     effect: Option<Probe>,
     timeout: Duration,
     over_at: Instant,
@@ -220,7 +232,9 @@ impl Subject for Called {
     fn call(&self, call: Call, settled: Option<Timestamp>) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
             let left = self.left();
-            let Some(headers) = headers(&call, left, settled) else { return Answer::None(Failure::Other) };
+            let Some(headers) = headers(&call, left, settled, &self.keys) else {
+                return Answer::None(Failure::Other);
+            };
             let body = body(&call);
             let answer = async {
                 match &self.target {

@@ -11,6 +11,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use serde::Serialize;
 use tcc_core::answer::{Answer, Failure, judge};
+use tcc_core::signature::SigningKey;
 use tcc_core::store::load;
 use tcc_core::wire::{BeginRequest, TransactionView};
 use tcc_core::{
@@ -89,6 +90,7 @@ pub struct Coordinator {
     store: MemoryStore,
     clock: Arc<AtomicI64>,
     participants: Vec<(String, Service)>,
+    keys: Vec<SigningKey>,
     faults: Faults,
     random: fastrand::Rng,
     begun: Vec<Gid>,
@@ -125,6 +127,7 @@ impl Coordinator {
             store: MemoryStore::new(move || Timestamp::from_millis(read.load(Ordering::Relaxed))),
             clock,
             participants: Vec::new(),
+            keys: Vec::new(),
             random: fastrand::Rng::with_seed(faults.drawn.unwrap_or_default()),
             faults,
             begun: Vec::new(),
@@ -153,6 +156,14 @@ impl Coordinator {
         B: http_body::Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         self.participants.push((url.trim_end_matches('/').to_owned(), Service::new(service)));
+        self
+    }
+
+    /// Calls are signed by each of these keys, for participants that believe [signed calls](crate::Participants::verified_by)
+    /// alone.
+    #[must_use]
+    pub fn signed_by(mut self, keys: impl IntoIterator<Item = SigningKey>) -> Self {
+        self.keys = keys.into_iter().collect();
         self
     }
 
@@ -408,7 +419,7 @@ impl Coordinator {
     async fn arrive(&mut self, number: usize) -> Answer {
         let call = &self.requests[number];
         let timeout = call.timeout.unwrap_or(limits::DEFAULT_CALL_TIMEOUT);
-        let headers = headers(call, timeout, Some(call.begun - RETENTION));
+        let headers = headers(call, timeout, Some(call.begun - RETENTION), &self.keys);
         let answer = match (self.service(call.endpoint.as_str()), headers) {
             (Some((service, path)), Some(headers)) => service.call(&path, headers, body(call)).await,
             _ => Answer::None(Failure::Other),

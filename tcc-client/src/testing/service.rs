@@ -10,10 +10,12 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use tcc_core::answer::{self, Answer, Failure};
+use tcc_core::signature::SigningKey;
 use tcc_core::store::BoxFuture;
 use tcc_core::{Call, Timestamp, limits, protocol};
 
 use crate::BoxError;
+use crate::signed::sign;
 
 /// A service with its types forgotten.
 #[derive(Clone)]
@@ -63,8 +65,13 @@ async fn read<B: http_body::Body<Error: Into<BoxError>>>(response: Response<B>) 
     answer::Response { status, retry_after: retry_after.map(Duration::from_secs), body }.into()
 }
 
-/// The headers of a call, as a coordinator sends them. `None` where one of the caller's own is none.
-pub(super) fn headers(call: &Call, timeout: Duration, settled: Option<Timestamp>) -> Option<HeaderMap> {
+/// The headers of a call, as a coordinator sends them, signed by these keys. `None` where one of the caller's own is none.
+pub(super) fn headers(
+    call: &Call,
+    timeout: Duration,
+    settled: Option<Timestamp>,
+    keys: &[SigningKey],
+) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in &call.headers {
         headers.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?);
@@ -87,6 +94,7 @@ pub(super) fn headers(call: &Call, timeout: Duration, settled: Option<Timestamp>
     if call.payload.is_some() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
+    sign(keys, (&call.gid, call.branch.as_ref(), call.operation), &body(call), &mut headers)?;
     Some(headers)
 }
 

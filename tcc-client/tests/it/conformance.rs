@@ -31,6 +31,20 @@ fn conformance<B: Bank>(bank: &B, conformance: Conformance) -> Conformance {
     })
 }
 
+#[cfg(feature = "rusqlite")]
+#[tokio::test(flavor = "multi_thread")]
+async fn who_believes_signed_calls_alone_passes_when_they_are_signed() {
+    use tcc_client::SigningKey;
+    let key: SigningKey = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
+    let bank = crate::banks::Sqlite::open().await;
+    let service = Caller::new(&bank).service.verified_by([key.clone()]);
+    let signed =
+        conformance(&bank, Conformance::of(service.clone(), "/payment")).signed_by([key]).run().await;
+    assert!(signed.is_complete(), "{signed}");
+    let unsigned = conformance(&bank, Conformance::of(service, "/payment")).run().await;
+    assert!(!unsigned.holds() && unsigned.to_string().contains("401 unsigned"), "{unsigned}");
+}
+
 #[cfg(all(feature = "rusqlite", feature = "axum", feature = "initiator"))]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_by_url() {

@@ -158,6 +158,20 @@ async fn an_endpoint_without_a_participant_is_a_mistake_in_the_test() {
     coordinator.begin(&json!({ "branches": [{ "id": "a", "at": "http://elsewhere" }] })).await;
 }
 
+#[tokio::test]
+async fn calls_are_signed_for_who_believes_no_others() {
+    let key: tcc_client::SigningKey = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
+    let bank = Sqlite::open().await;
+    let service = Caller::new(&bank).service.verified_by([key.clone()]);
+    let coordinator = || Coordinator::new(Faults::none()).participant("http://bank/tcc", service.clone());
+    let mut signing = coordinator().signed_by([key]);
+    assert_eq!(signing.submit(&transfer(10)).await.phase, Phase::Confirmed, "{signing}");
+    let mut silent = coordinator();
+    let view = silent.submit(&transfer(20)).await;
+    assert_eq!(view.phase, Phase::Cancelling, "nobody obeys, and the deadline has come:\n{silent}");
+    assert_eq!(bank.books().await, SPENT);
+}
+
 /// What applications have: a submission, as their own code makes it.
 #[cfg(feature = "initiator")]
 #[tokio::test]

@@ -9,6 +9,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,7 +27,7 @@ use tokio::time::{Instant, sleep};
 
 use super::flags::length;
 use crate::limits;
-use crate::transport::{AllowList, HttpTransport, Outgoing, Transport};
+use crate::transport::{Authorities, HttpOptions, HttpTransport, Outgoing, SigningKeys, Transport};
 
 /// What `tcc-server --help` says of it.
 pub(super) const HINT: &str =
@@ -54,6 +55,14 @@ struct Flags {
     /// A header sent along with each call, as in `Authorization: Bearer …`. May be given several times.
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<(String, String)>,
+
+    /// Keys by which the calls are signed (Standard Webhooks), one a line, as `whsec_` and base64.
+    #[arg(long, value_name = "FILE")]
+    signing_key_file: Option<PathBuf>,
+
+    /// Authorities, in PEM, that are trusted to name the participant, beside those of the platform.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 
     /// Where a GET answers what all calls have come to: a whole number, a list or an object of them, such as the balance and
     /// what is reserved. Nobody else may change them meanwhile. Without it the answers alone speak.
@@ -121,16 +130,21 @@ pub(super) fn main(mut arguments: Vec<OsString>) -> ExitCode {
             return wrong(line.strip_prefix("error: ").unwrap_or(&line).to_owned());
         }
     };
-    let remote = match Remote::new(&flags) {
-        Ok(remote) => remote,
-        Err(why) => return wrong(why),
-    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("tcc-server conformance: the runtime could not be started: {error}");
             return ExitCode::FAILURE;
         }
+    };
+    // Files of keys are followed by tasks.
+    let remote = {
+        let _runtime = runtime.enter();
+        Remote::new(&flags)
+    };
+    let remote = match remote {
+        Ok(remote) => remote,
+        Err(why) => return wrong(why),
     };
     let is_json = flags.json;
     let mut told = |check: &Check| {
@@ -178,7 +192,12 @@ struct Remote {
 
 impl Remote {
     fn new(flags: &Flags) -> Result<Self, String> {
-        let transport = HttpTransport::new(AllowList::default()).map_err(|error| super::chain(&error))?;
+        let signing = flags.signing_key_file.as_deref().map(SigningKeys::read).transpose();
+        let signing = signing.map_err(|bad| format!("--signing-key-file {bad}"))?;
+        let authorities = flags.ca_file.as_deref().map(Authorities::read).transpose();
+        let authorities = authorities.map_err(|bad| format!("--ca-file {bad}"))?.unwrap_or_default();
+        let options = HttpOptions { authorities, signing, ..HttpOptions::default() };
+        let transport = HttpTransport::with(options).map_err(|error| super::chain(&error))?;
         let called = flags.url.join("try").map_err(|why| format!("--url {}: {why}", flags.url))?;
         fits(&transport, &called).map_err(|why| format!("--url {}: {why}", flags.url))?;
         if let Some(effect) = &flags.effect_url {

@@ -1,5 +1,7 @@
 //! `tcc-server conformance`: what it says of participants, how it ends, and what it refuses.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -66,6 +68,27 @@ async fn a_participant_of_ours_passes_by_its_answers_and_the_report_says_what_wa
 }
 
 #[tokio::test]
+async fn calls_are_signed_by_the_keys_of_a_file() {
+    let (directory, key) =
+        (tempfile::tempdir().expect("a directory"), "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let bank = Bank::open(directory.path().join("bank"), Site::default()).await;
+    bank.down().await;
+    bank.believes(key);
+    bank.up().await;
+    let file = directory.path().join("keys");
+    std::fs::write(&file, key).expect("a file");
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("it is ours");
+    let (url, file) = (bank.at(), file.to_string_lossy());
+    let payload = ["--url", &*url, "--payload", r#"{"amount": -1}"#];
+    let unsigned = conformance(&payload).await;
+    assert_eq!(unsigned.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unsigned.stdout).contains("401 unsigned"));
+    let signed = conformance(&[&payload[..], &["--signing-key-file", &file]].concat()).await;
+    let said = String::from_utf8_lossy(&signed.stdout);
+    assert_eq!(signed.status.code(), Some(0), "{said}");
+}
+
+#[tokio::test]
 async fn a_service_without_a_guard_is_caught_and_told_how_to_mend_it() {
     let calls = Arc::new(AtomicUsize::new(0));
     let (counted, shown) = (calls.clone(), calls.clone());
@@ -120,6 +143,8 @@ async fn a_flag_that_is_wrong_is_one_line_and_nothing_is_called() {
         (&["--url", "http://payment/tcc", "--effect-url", "books"], "--effect-url"),
         (&["--url", "http://payment/tcc", "--header", "no colon"], "--header"),
         (&["--url", "http://payment/tcc", "--within", "soon"], "--within"),
+        (&["--url", "http://payment/tcc", "--signing-key-file", "no-such-file"], "--signing-key-file"),
+        (&["--url", "http://payment/tcc", "--ca-file", "no-such-file"], "--ca-file"),
         (&["--url", "http://payment/tcc", "--faster"], "--faster"),
     ] {
         let output = conformance(arguments).await;
