@@ -106,14 +106,16 @@ pub(crate) trait Bank: Clone + Send + Sync + 'static {
         self.query(&sql).await.into_iter().map(row).collect()
     }
 
-    async fn accounts(&self) -> BTreeMap<String, Books> {
-        let sql = "SELECT name || '|' || free || '|' || reserved || '|' || spent FROM account";
-        let account = |row: String| {
-            let columns: Vec<_> = row.split('|').collect();
-            let cents = |column: usize| columns[column].parse().unwrap();
-            (columns[0].to_owned(), Books { free: cents(1), reserved: cents(2), spent: cents(3) })
-        };
-        self.query(sql).await.into_iter().map(account).collect()
+    fn accounts(&self) -> impl Future<Output = BTreeMap<String, Books>> + Send {
+        async move {
+            let sql = "SELECT name || '|' || free || '|' || reserved || '|' || spent FROM account";
+            let account = |row: String| {
+                let columns: Vec<_> = row.split('|').collect();
+                let cents = |column: usize| columns[column].parse().unwrap();
+                (columns[0].to_owned(), Books { free: cents(1), reserved: cents(2), spent: cents(3) })
+            };
+            self.query(sql).await.into_iter().map(account).collect()
+        }
     }
 
     /// What had an effect, as `gid|branch|operation`, in order.
@@ -138,13 +140,15 @@ pub(crate) trait Bank: Clone + Send + Sync + 'static {
         self.execute(&tables.map(|table| format!("DELETE FROM {table};")).concat()).await;
     }
 
-    async fn books(&self) -> Books {
-        let sum = |sum: Books, books: Books| Books {
-            free: sum.free + books.free,
-            reserved: sum.reserved + books.reserved,
-            spent: sum.spent + books.spent,
-        };
-        self.accounts().await.into_values().reduce(sum).expect("an account")
+    fn books(&self) -> impl Future<Output = Books> + Send {
+        async move {
+            let sum = |sum: Books, books: Books| Books {
+                free: sum.free + books.free,
+                reserved: sum.reserved + books.reserved,
+                spent: sum.spent + books.spent,
+            };
+            self.accounts().await.into_values().reduce(sum).expect("an account")
+        }
     }
 
     /// The operations that had an effect in a transaction, in order.
