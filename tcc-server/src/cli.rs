@@ -92,6 +92,8 @@ async fn run(config: Config) -> Result<ExitCode, String> {
     let Config { flags, callers, calls, bounds, tls } = config;
     let told = told_to_stop()?;
     let store = SqliteStore::open(&flags.db, SqliteOptions::default()).map_err(|error| chain(&error))?;
+    #[cfg(feature = "otel")]
+    let collector = crate::traces::Collector::of_environment(&calls.authorities)?;
     let transport = HttpTransport::with(calls).map_err(|error| chain(&error))?;
     let settings = Settings {
         retention: flags.retention,
@@ -105,6 +107,8 @@ async fn run(config: Config) -> Result<ExitCode, String> {
     let meter = store.meter();
     let coordinator = Coordinator::new(Arc::new(store), Transports::new().with(transport), settings);
     coordinator.meter(meter);
+    #[cfg(feature = "otel")]
+    collector.iter().for_each(|collector| coordinator.trace(collector.provider()));
     let listening = Listening::on(flags.listen)
         .await
         .map_err(|error| format!("{} cannot be listened on: {error}", flags.listen))?;
@@ -138,6 +142,10 @@ async fn run(config: Config) -> Result<ExitCode, String> {
     // One time to drain for both, requests and calls.
     let spent = told_at.get().map_or(Duration::ZERO, std::time::Instant::elapsed);
     let drained = scheduler.drain(flags.drain.saturating_sub(spent)).await;
+    #[cfg(feature = "otel")]
+    if let Some(collector) = collector {
+        collector.close().await;
+    }
     if coordinator.has_failed() {
         return Ok(ExitCode::from(EXIT_UNKNOWN));
     }

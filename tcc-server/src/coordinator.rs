@@ -16,6 +16,7 @@ use crate::destinations::Destinations;
 use crate::live::{Live, Saving};
 use crate::metrics::Metrics;
 use crate::settings::Settings;
+use crate::traces::Traces;
 use crate::transport::Transports;
 use crate::wait::{Wait, Waiter};
 use crate::{driver, limits};
@@ -28,6 +29,7 @@ pub struct Coordinator {
     pub(crate) destinations: Destinations,
     pub(crate) live: Live,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Traces,
     /// The watermark in milliseconds; [`NO_WATERMARK`] until it is first computed.
     settled: AtomicI64,
     failed: watch::Sender<bool>,
@@ -101,6 +103,7 @@ impl Coordinator {
             settings,
             live: Live::default(),
             metrics: Metrics::default(),
+            traces: Traces::default(),
             settled: AtomicI64::new(NO_WATERMARK),
             failed: watch::Sender::new(false),
             waits: tokio::sync::Semaphore::new(limits::WAITS),

@@ -209,7 +209,7 @@ impl Driver {
     }
 
     /// Makes a call, unless the branch is being called or there was no place for it.
-    fn call(&mut self, call: Call) {
+    fn call(&mut self, mut call: Call) {
         if !self.no_place.is_empty() && self.no_place.contains_key(&(call.branch.clone(), call.operation)) {
             return;
         }
@@ -237,6 +237,7 @@ impl Driver {
             }
             let timeout = call.timeout.unwrap_or_else(|| coordinator.settings.call_timeout(&destination));
             let (gid, attempt) = (call.gid.clone(), call.attempt);
+            let calling = coordinator.traces.call(&mut call, &destination);
             let outgoing = Outgoing { call, timeout, settled: coordinator.settled() };
             let at = coordinator.now();
             let begun = Instant::now();
@@ -246,6 +247,7 @@ impl Driver {
             let reason = metrics::seen(&seen);
             let reply = answer::judge(operation, shape, seen);
             coordinator.metrics.called(operation, length, reason, &reply);
+            calling.came_to(&reply, reason);
             let id = branch.as_ref().map(BranchId::as_str);
             tracing::debug!(%gid, branch = id, %operation, attempt, reply = %word(&reply), "called");
             let event = Event::Reply { branch, operation, reply, random: Random(fastrand::u32(..)) };

@@ -33,6 +33,7 @@ mod operator;
 mod scheduler;
 mod settings;
 pub mod store;
+mod traces;
 pub mod transport;
 mod wait;
 

@@ -80,6 +80,8 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a TLS handshake may take. It holds a place among the connections.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the last spans may take to be told when it ends: who waits for them waits for a restart.
+pub const LAST_SPANS: Duration = Duration::from_secs(5);
 /// How often files that may change are read again: soon enough for whoever has just changed one and looks what happens.
 pub const REREAD: Duration = Duration::from_secs(1);
 /// How long the body of a request may take to arrive.

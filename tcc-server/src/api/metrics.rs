@@ -33,7 +33,7 @@ pub(super) async fn count(
 }
 
 /// The method, if it is one that any route has.
-fn word(method: &Method) -> &'static str {
+pub(super) fn word(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "HEAD" => "HEAD",

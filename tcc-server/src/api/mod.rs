@@ -14,6 +14,8 @@ mod taken;
 #[cfg(feature = "tls")]
 mod tls;
 mod token;
+#[cfg(feature = "otel")]
+mod traces;
 mod transactions;
 
 use std::sync::Arc;
@@ -55,7 +57,7 @@ pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
     };
     let document: Arc<str> = document.to_json().expect("a description is JSON").into();
     let document = async move || ([(header::CONTENT_TYPE, "application/json")], document.to_string());
-    Router::new()
+    let routes = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz).with_state(coordinator.clone()))
         .route("/openapi.json", get(document))
@@ -64,7 +66,10 @@ pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
         .method_not_allowed_fallback(|| async {
             Failure::new(ProblemCode::MethodNotAllowed, "see docs/http-api.md")
         })
-        .layer(from_fn_with_state(coordinator, metrics::count))
+        .layer(from_fn_with_state(coordinator.clone(), metrics::count));
+    #[cfg(feature = "otel")]
+    let routes = routes.layer(from_fn_with_state(coordinator, traces::trace));
+    routes
 }
 
 /// What the routes of transactions share.

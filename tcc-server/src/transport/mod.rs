@@ -28,6 +28,8 @@ pub use local::LocalTransport;
 pub use peer::{BadPeer, Peer, SigningKeys};
 #[cfg(feature = "tls")]
 pub use tls::Authorities;
+#[cfg(feature = "otel")]
+pub(crate) use tls::connector;
 
 /// Makes calls to the endpoints of one scheme or several.
 pub trait Transport: Send + Sync + 'static {

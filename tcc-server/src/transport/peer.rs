@@ -167,7 +167,8 @@ mod tests {
             ("https://payment.internal", "https://payment.internal:8443/try", false),
             ("https://payment.internal", "https://payment.internal.evil.example/try", false),
             ("https://payment.internal", "https://evil.example/payment.internal", false),
-            ("http://10.0.0.1:80", "http://10.1:80/", false),
+            ("http://10.0.0.1:80", "http://10.0.0.2:80/", false),
+            ("http://10.0.0.1:80", "http://10.1/", true),
             ("http://10.0.0.1:80", "http://167772161/", true),
         ] {
             let peer = Peer::new(origin).unwrap();

@@ -32,7 +32,7 @@ impl Authorities {
 }
 
 /// What makes connections, in the clear or not as the URL says.
-pub(super) fn connector<H>(http: H, authorities: &Authorities) -> Result<HttpsConnector<H>, TransportError> {
+pub(crate) fn connector<H>(http: H, authorities: &Authorities) -> Result<HttpsConnector<H>, TransportError> {
     let provider = Arc::new(default_provider());
     let failed = |error: rustls::Error| TransportError(error.into());
     let verifier =

@@ -19,6 +19,7 @@
 //! - [`tls`]: the API over TLS, and calls to participants of an authority of one's own;
 //! - [`peers`]: what single destinations are called with;
 //! - [`conformance`]: the command that tests participants; [`languages`]: the examples that are not in Rust;
+//! - `traces`: what a collector is told, with the feature `otel`;
 //! - [`bad_input`]: what is refused, and that nothing is stored of it;
 //! - [`docs`]: snippets, commands and bodies in the docs;
 //! - [`tidy`]: what must stay true of the tree itself.
@@ -46,6 +47,8 @@ mod storm;
 mod supervisor;
 mod tidy;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;
 mod transfer;
 mod truthful;
 mod world;

@@ -26,25 +26,31 @@ const OLD: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NEW: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// A participant that agrees to everything, and keeps what it was sent.
-struct Recorder {
+pub(crate) struct Recorder {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<Message>>>,
+    pub(crate) seen: Arc<Mutex<Vec<Message>>>,
+    /// The path at which it fails; empty for none.
+    pub(crate) fails_to: Arc<Mutex<String>>,
 }
 
 impl Recorder {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let recorder = Self { address: listener.local_addr().expect("it is bound"), seen: Arc::default() };
-        let seen = recorder.seen.clone();
+        let address = listener.local_addr().expect("it is bound");
+        let recorder = Self { address, seen: Arc::default(), fails_to: Arc::default() };
+        let (seen, fails_to) = (recorder.seen.clone(), recorder.fails_to.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let seen = seen.clone();
+                let (seen, fails_to) = (seen.clone(), fails_to.clone());
                 tokio::spawn(async move {
                     let (from, mut to) = stream.into_split();
                     let mut from = BufReader::new(from);
                     while let Ok(Some(message)) = Message::read(&mut from).await {
+                        let fails = *fails_to.lock().unwrap() == message.path();
                         seen.lock().unwrap().push(message);
-                        if to.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.is_err() {
+                        let status = if fails { "503 Service Unavailable" } else { "200 OK" };
+                        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                        if to.write_all(answer.as_bytes()).await.is_err() {
                             return;
                         }
                     }
@@ -54,11 +60,11 @@ impl Recorder {
         recorder
     }
 
-    fn at(&self) -> String {
+    pub(crate) fn at(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    fn take(&self) -> Vec<Message> {
+    pub(crate) fn take(&self) -> Vec<Message> {
         std::mem::take(&mut self.seen.lock().unwrap())
     }
 }
