@@ -149,17 +149,22 @@ async fn run(config: Config) -> Result<ExitCode, String> {
     if coordinator.has_failed() {
         return Ok(ExitCode::from(EXIT_UNKNOWN));
     }
+    Ok(drained_to(drained))
+}
+
+/// Says how the drain went.
+fn drained_to(drained: Drained) -> ExitCode {
     match drained {
         Drained::Whole => {
             tracing::info!("drained");
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
         Drained::CutShort(left) => {
             tracing::warn!(
                 transactions = left,
                 "calls were cut short; they are made again at the next start"
             );
-            Ok(ExitCode::from(EXIT_CUT_SHORT))
+            ExitCode::from(EXIT_CUT_SHORT)
         }
     }
 }

@@ -21,9 +21,10 @@ impl BadFile {
         Self { file: file.to_owned(), why: why.to_string() }
     }
 
-    /// Whether it is this file.
-    pub(crate) fn is_of(&self, file: &Path) -> bool {
-        self.file == file
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 }
 
@@ -31,6 +32,7 @@ impl BadFile {
 #[derive(Clone, Debug)]
 pub(crate) enum Named {
     /// Whoever likes.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only certificates are public"))]
     Public(PathBuf),
     /// Not everyone on the machine.
     Secret(PathBuf),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -14,6 +15,7 @@ use subtle::ConstantTimeEq;
 use tcc_core::wire::ProblemCode;
 
 use super::problem::Failure;
+use crate::files::{self, BadFile};
 
 /// Whose requests are followed.
 #[derive(Clone, Debug)]
@@ -45,6 +47,14 @@ impl Token {
         let token = token.into();
         let fit = token.len() >= 16 && token.chars().all(|c| c.is_ascii_graphic());
         if fit { Ok(Self(token)) } else { Err(BadToken) }
+    }
+
+    /// Reads the token in a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, holds no token, or everyone on the machine may read it.
+    pub fn read(file: &Path) -> Result<Self, BadFile> {
+        files::secret(file, |text| Self::new(text))
     }
 
     /// Compares in a time that does not depend on where the two differ.

@@ -12,7 +12,6 @@ use super::destination::Destination;
 use super::file::{File, Place, Setting, is_setting};
 use super::flags::{Command, CommandLine, Flags, Look};
 use crate::api::{Callers, Tls, Token};
-use crate::files;
 use crate::settings::Bounds;
 use crate::transport::{AllowList, Authorities, HttpOptions, SigningKeys};
 
@@ -139,7 +138,7 @@ impl Config {
         let token = match &flags.token_file {
             None => None,
             Some(file) => {
-                let token = files::secret(file, |text| Token::new(text));
+                let token = Token::read(file);
                 Some(token.map_err(|bad| format!("{} {bad}", origins.name("token-file")))?)
             }
         };
@@ -192,7 +191,7 @@ fn tls(flags: &Flags, origins: &Origins) -> Result<Option<Tls>, String> {
         (Some(certificate), Some(key)) => match Tls::read(certificate, key) {
             Ok(tls) => Ok(Some(tls)),
             Err(bad) => {
-                let setting = if bad.is_of(certificate) { "tls-cert-file" } else { "tls-key-file" };
+                let setting = if bad.file() == certificate { "tls-cert-file" } else { "tls-key-file" };
                 Err(format!("{} {bad}", origins.name(setting)))
             }
         },
