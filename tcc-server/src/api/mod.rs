@@ -65,11 +65,10 @@ pub fn router(coordinator: Arc<Coordinator>, callers: Callers) -> Router {
         .fallback(|| async { Failure::new(ProblemCode::NotFound, "there is no such route") })
         .method_not_allowed_fallback(|| async {
             Failure::new(ProblemCode::MethodNotAllowed, "see docs/http-api.md")
-        })
-        .layer(from_fn_with_state(coordinator.clone(), metrics::count));
+        });
     #[cfg(feature = "otel")]
-    let routes = routes.layer(from_fn_with_state(coordinator, traces::trace));
-    routes
+    let routes = routes.layer(from_fn_with_state(coordinator.clone(), traces::trace));
+    routes.layer(from_fn_with_state(coordinator, metrics::count))
 }
 
 /// What the routes of transactions share.

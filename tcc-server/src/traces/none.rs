@@ -5,7 +5,7 @@ use tcc_core::answer::Reply;
 
 /// Nobody is told.
 #[derive(Default)]
-pub(crate) struct Traces;
+pub(crate) struct Traces(());
 
 /// No span.
 pub(crate) struct Calling;
