@@ -1,6 +1,8 @@
 //! The configuration: what goes before what, how each mistake is told, and that the docs list all of it.
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
 
@@ -124,6 +126,47 @@ async fn it_runs_by_its_file_and_looking_at_it_opens_nothing() {
     assert!(directory.path().join("of-the-file.db").exists());
 }
 
+fn docs() -> String {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
+    std::fs::read_to_string(docs).expect("it is there")
+}
+
+#[tokio::test]
+async fn the_files_in_the_docs_are_ones_that_are_taken() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (name, secret) in [
+        ("token", "a-token-of-thirty-two-characters"),
+        ("payment.authorization", "Bearer something"),
+        ("payment.keys", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+    ] {
+        let path = directory.path().join(name);
+        std::fs::write(&path, secret).expect("a file");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+    }
+    let (docs, mut files) = (docs(), 0);
+    for file in docs.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+        let file = file.replace("/etc/tcc", directory.path().to_str().expect("text"));
+        std::fs::write(directory.path().join("tcc.toml"), &file).expect("a file");
+        let checked = config(directory.path(), "check", &["--config", "tcc.toml"], &[]).await;
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert_eq!((checked.status.code(), &*said), (Some(0), ""), "{file}");
+        files += 1;
+    }
+    assert!(files >= 2, "{files}");
+}
+
+#[tokio::test]
+async fn the_docs_list_every_key_of_a_destination() {
+    let directory = with_file("[destinations.\"http://a\"]\nx = 1");
+    let refused = config(directory.path(), "check", &["--config", "tcc.toml"], &[]).await;
+    let said = String::from_utf8(refused.stderr).expect("text");
+    let known: BTreeSet<&str> = between(&said, "there are ", "\n").expect("the keys").split(", ").collect();
+    let docs = docs();
+    let section = between(&docs, "\n## Destinations\n", "\n## ").expect("a section");
+    let listed: BTreeSet<&str> = section.lines().filter_map(|line| between(line, "| `", "` |")).collect();
+    assert_eq!(listed, known);
+}
+
 /// What stands between two texts.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     text.split(before).nth(1)?.split(after).next()
@@ -143,9 +186,7 @@ async fn the_docs_list_every_flag_its_variable_its_key_and_its_default() {
         known.insert([format!("`{flag}`"), format!("`{variable}`"), key, default.unwrap_or_default()]);
     }
     assert!(known.len() > 12, "{help}");
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
-    let docs = std::fs::read_to_string(docs).expect("it is there");
-    let listed: BTreeSet<[String; 4]> = docs
+    let listed: BTreeSet<[String; 4]> = docs()
         .lines()
         .filter(|line| line.starts_with("| `--"))
         .map(|line| {
