@@ -101,10 +101,11 @@ impl Shop {
                 Box::pin(async move {
                     tx.execute("INSERT INTO orders (number) VALUES (?1)", [number])?;
                     match mishap {
-                        None => Ok(()),
-                        Some(Mishap::TheConfirmIsLost) => Ok(cut.notify_one()),
-                        Some(Mishap::TheOrderIsRefused) => Err("no such article".into()),
+                        None => {}
+                        Some(Mishap::TheConfirmIsLost) => cut.notify_one(),
+                        Some(Mishap::TheOrderIsRefused) => return Err("no such article".into()),
                     }
+                    Ok(())
                 })
             })
             .await?;

@@ -128,9 +128,11 @@
 //! The feature `tls` adds https. Take it too where another crate of the program, as tcc-server with its defaults,
 //! gives reqwest its TLS: Cargo's features add up, and reqwest then wants a provider even for http.
 //!
-//! An application whose own local transaction decides gives the coordinator an endpoint to *check* instead: asked
-//! with `Tcc-Operation: check`, it answers 200 where that transaction committed, 409 `refused` where it never will,
-//! and 202 while it is open. A deadline then cancels nothing. That style has no helper here yet.
+//! # Messages
+//!
+//! Where one local transaction decides, and others have only to hear of it, `Client::message` runs that local transaction
+//! and has a message delivered if, and only if, it commits. [`Participants::senders`] answers the coordinator, which asks
+//! what became of it (*check-back*) if the sender died; a [`Receiver`] takes each message in once, however often it comes.
 //!
 //! # Testing
 //!
@@ -138,6 +140,8 @@
 //! and crashes do to calls, and names each promise that breaks. `testing::Coordinator` drives whole transactions through
 //! the participants of a test, by a clock of its own, while requests and answers are lost, doubled, delayed and reordered
 //! and the coordinator crashes, as planned or drawn from a seed.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod participant;
 mod call;

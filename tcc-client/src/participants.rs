@@ -138,7 +138,7 @@ impl Participants {
         self.add(name, Receiving(receiver), database)
     }
 
-    /// Answers for those who [send messages](crate::Client::message) out of this database, at `/{name}/check`. A
+    /// Answers for those who send messages (`Client::message`) out of this database, at `/{name}/check`. A
     /// participant that was [added](Self::add) does so under its own name, if its database is theirs.
     ///
     /// # Panics

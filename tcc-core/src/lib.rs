@@ -10,6 +10,8 @@
 //! - [`signature`]: how a call shows that it is the coordinator's;
 //! - [`wire`]: the JSON bodies of the API and its problem codes.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod ids;
 mod time;
 mod endpoint;

@@ -11,6 +11,43 @@
 //! - `files`: files that settings name, read again as they change;
 //! - [`store`]: where transactions are kept;
 //! - [`api`]: the HTTP API, a thin layer over the coordinator.
+//!
+//! # As a library
+//!
+//! A service may have its coordinator inside, with participants that are functions of its own process:
+//!
+#![cfg_attr(feature = "sqlite", doc = "```")]
+#![cfg_attr(not(feature = "sqlite"), doc = "```ignore")]
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use tcc_core::answer::Response;
+//! use tcc_core::wire::BeginRequest;
+//! use tcc_server::store::{SqliteOptions, SqliteStore};
+//! use tcc_server::transport::{LocalTransport, Transports};
+//! use tcc_server::{Begun, Coordinator, Known, Scheduler, Settings, Wait};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?; let log = folder.path().join("tcc.db");
+//! // It agrees to whatever is tried, confirmed or cancelled. A real one has a guard, as those of tcc-client do.
+//! let local = LocalTransport::new().with("money", async |_| Response::done());
+//! let store = SqliteStore::open(log, SqliteOptions::default())?;
+//! let coordinator = Coordinator::new(Arc::new(store), Transports::new().with(local), Settings::default());
+//! let scheduler = Scheduler::start(coordinator.clone());
+//!
+//! let order: BeginRequest = serde_json::from_str(r#"{"branches": [{"id": "money", "at": "local:money"}]}"#)?;
+//! let known = match coordinator.begin(order.parse(|| "order/1".parse().unwrap())?).await? {
+//!     Begun::New(stored) => Known::Stored(stored),
+//!     Begun::Before(known) => known,
+//! };
+//! let ended = coordinator.wait(known, Wait::End, Duration::from_secs(10)).await;
+//! assert!(ended.phase().ended());
+//! scheduler.drain(Duration::from_secs(1)).await;
+//! # Ok(()) }
+//! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "http")]
 pub mod api;
