@@ -101,6 +101,7 @@ async fn run(config: Config) -> Result<ExitCode, String> {
         patience: Patience { attempts: flags.attention_attempts, age: flags.attention_age },
         call_timeout: flags.call_timeout,
         per_destination: usize::from(flags.per_destination),
+        alerts: flags.alert_url.clone(),
         destinations: bounds,
     };
     let log_failed = store.failed();

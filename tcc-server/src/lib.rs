@@ -8,6 +8,7 @@
 //! - `driver`: plan → call → apply, for one transaction;
 //! - [`Scheduler`]: claims what is due and has it driven;
 //! - [`transport`]: how calls are made, over HTTP or to functions of the same process;
+//! - `alerts`: a webhook is told what calls for a human;
 //! - `files`: files that settings name, read again as they change;
 //! - [`store`]: where transactions are kept;
 //! - [`api`]: the HTTP API, a thin layer over the coordinator.
@@ -49,6 +50,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod alerts;
 #[cfg(feature = "http")]
 pub mod api;
 #[cfg(feature = "cli")]

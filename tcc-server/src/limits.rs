@@ -21,6 +21,12 @@ pub const POLL: Duration = Duration::from_secs(1);
 pub const WATERMARK_LAG: Duration = Duration::from_secs(600);
 /// How old the numbers of unfinished transactions may be that are told to whoever measures: counting looks at every one.
 pub const COUNTS: Duration = Duration::from_secs(5);
+/// How often it is looked for what calls for a human, where somebody is to be told.
+pub const ALERTING: Duration = Duration::from_secs(5);
+/// How many transactions are told of one by one, the oldest first: whoever has to look at more than these looks at a list.
+pub const ALERTS: usize = 20;
+/// At what age it is told again that a transaction calls for a human; then each time its age has doubled.
+pub const ALERT_AGAIN: Duration = Duration::from_secs(600);
 /// How often finished transactions are purged and the watermark is renewed.
 pub const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// Rows purged in one go, so that the writer is not held up.

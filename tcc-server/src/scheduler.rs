@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::coordinator::{Coordinator, chain};
 use crate::crash::{self, Moment, Site};
-use crate::{driver, limits};
+use crate::{alerts, driver, limits};
 
 /// Has everything done that falls due.
 #[must_use = "dropping it leaves what falls due undone"]
@@ -26,6 +26,7 @@ impl Scheduler {
         tasks.spawn(claim_what_is_due(coordinator.clone()));
         tasks.spawn(release_what_is_parked(coordinator.clone()));
         tasks.spawn(keep_house(coordinator.clone()));
+        tasks.spawn(alerts::tell(coordinator.clone()));
         Self { coordinator, tasks }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tcc_core::Patience;
+use tcc_core::{Endpoint, Patience};
 
 /// What can be set of a coordinator.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Settings {
     pub call_timeout: Duration,
     /// Calls in flight to one destination.
     pub per_destination: usize,
+    /// Who is told, by a message each, what calls for a human.
+    pub alerts: Option<Endpoint>,
     /// What holds for single destinations instead, by their names: `host:port`, without a port that its scheme implies.
     pub destinations: BTreeMap<String, Bounds>,
 }
@@ -55,6 +57,7 @@ impl Default for Settings {
             patience: Patience { attempts: 20, age: Duration::from_secs(300) },
             call_timeout: tcc_core::limits::DEFAULT_CALL_TIMEOUT,
             per_destination: 128,
+            alerts: None,
             destinations: BTreeMap::new(),
         }
     }

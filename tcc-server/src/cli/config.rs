@@ -162,6 +162,11 @@ impl Config {
         check_call_timeout(flags.call_timeout).map_err(|why| format!("{named} {why}"))?;
         let allow = AllowList::parse(flags.allow.iter().map(String::as_str))
             .map_err(|why| format!("{}: {why}", origins.name("allow")))?;
+        if let Some(at) = &flags.alert_url {
+            let read = url::Url::parse(at.as_str()).map_err(|why| format!("is no URL: {why}"));
+            let fit = read.and_then(|url| allow.check(&url));
+            fit.map_err(|why| format!("{} {why}", origins.name("alert-url")))?;
+        }
         let authorities = match &flags.ca_file {
             None => Authorities::default(),
             Some(file) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tcc_core::Endpoint;
 
 /// The tcc transaction coordinator.
 #[derive(Parser, Debug)]
@@ -110,6 +111,10 @@ pub(super) struct Flags {
     /// A transaction calls for a human after this long.
     #[arg(long, env = "TCC_ATTENTION_AGE", value_name = "LENGTH", default_value = "5m", value_parser = length)]
     pub(super) attention_age: Duration,
+
+    /// A webhook that is told which transactions call for a human.
+    #[arg(long, env = "TCC_ALERT_URL", value_name = "URL")]
+    pub(super) alert_url: Option<Endpoint>,
 
     /// How long calls and requests under way may take to end after SIGTERM.
     #[arg(long, env = "TCC_DRAIN", value_name = "LENGTH", default_value = "20s", value_parser = length)]

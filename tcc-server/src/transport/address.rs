@@ -48,7 +48,7 @@ impl AllowList {
     }
 
     /// Whether a URL may be called, as far as can be told without looking its host up.
-    pub(super) fn check(&self, url: &Url) -> Result<(), String> {
+    pub(crate) fn check(&self, url: &Url) -> Result<(), String> {
         let host = url.host().ok_or("has no host")?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err("has a user name or password; give them as a header".to_owned());

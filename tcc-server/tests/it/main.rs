@@ -1,6 +1,8 @@
 //! The tests of the coordinator.
 
 #[cfg(feature = "http")]
+mod alerts;
+#[cfg(feature = "http")]
 mod api;
 #[cfg(feature = "http")]
 mod asking;

@@ -60,6 +60,7 @@ async fn a_mistake_in_the_file_is_told_with_its_place_and_its_key() {
         ("call-timeout = \"2m\"", &["tcc.toml:1:16: call-timeout", "2m"]),
         ("remember = \"1d\"", &["tcc.toml:1:12: remember", "1day"]),
         ("listen = \"0.0.0.0:0\"", &["tcc.toml:1:10: listen", "--token-file"]),
+        ("alert-url = \"http://169.254.169.254/\"", &["tcc.toml:1:13: alert-url", "never called"]),
         ("token-file = \"none\"", &["tcc.toml:1:14: token-file", "none"]),
         ("retention = \"1d\"\nretention = \"2d\"", &["tcc.toml:2:1", "duplicate"]),
         ("retention = \"1d", &["tcc.toml:1:"]),

@@ -21,7 +21,11 @@ use crate::coordinator::Coordinator;
 use crate::world::LONG;
 
 /// Commands that a test of the docs cannot run itself, and what runs them.
-const ELSEWHERE: [(&str, &str); 6] = [
+const ELSEWHERE: [(&str, &str); 7] = [
+    (
+        "cargo install --path tcc-server --features otel\nOTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 tcc-server",
+        "tests/run: cargo test -p tcc-tests --features otel --test it traces",
+    ),
     (
         "cargo run -p tcc-examples --bin trip",
         "examples/tests/it/trip.rs: fn a_trip_is_booked_in_order_or_given_back_in_reverse",
@@ -169,6 +173,7 @@ fn every_body_in_the_docs_is_a_body_of_the_api() {
             is::<TransactionList>,
             is::<TransactionEvents>,
             is::<Problem>,
+            |text: &str| text.contains("\"tcc.attention\""),
         ];
         assert!(known.iter().any(|known| known(&text)), "{page}:{line} is no body of the API: {text}");
         if is::<BeginRequest>(&text) {
