@@ -5,11 +5,11 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Once};
 
 use sqlx::mysql::MySqlDatabaseError;
-use sqlx::{AssertSqlSafe, MySql, MySqlConnection, MySqlPool, RawSql, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, MySql, MySqlConnection, MySqlPool, RawSql, Row as _};
 use sqlx_core::transaction::TransactionManager;
 
 use super::mysql_sql as sql;
-use super::sqlx_pool::Loan;
+use super::sqlx_pool::{Killing, Loan};
 use super::trouble::trouble_of;
 use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 
@@ -181,11 +181,12 @@ fn judge(error: &sqlx::Error) -> Trouble {
     number(error).map_or(Trouble::Other, |number| sql::judge(number, &state))
 }
 
-fn kill(
-    pool: MySqlPool,
-    session: u64,
-) -> std::pin::Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send>> {
-    Box::pin(async move { raw(format!("KILL CONNECTION {session}")).execute(&pool).await.map(drop) })
+fn kill(pool: MySqlPool, session: u64) -> Killing {
+    Box::pin(async move {
+        let mut conn = pool.connect_options().connect().await?;
+        raw(format!("KILL CONNECTION {session}")).execute(&mut conn).await?;
+        conn.close().await
+    })
 }
 
 impl SqlxMysqlTx {

@@ -23,8 +23,11 @@ pub(super) struct Loan<DB: Database> {
     kill: Kill<DB>,
 }
 
-/// Ends what a closed connection is still doing, from another one.
-pub(super) type Kill<DB> = fn(Pool<DB>, u64) -> Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send>>;
+/// Ends what a closed connection is still doing, from another one: not of the pool, which whoever waits for that work
+/// may have used up.
+pub(super) type Kill<DB> = fn(Pool<DB>, u64) -> Killing;
+
+pub(super) type Killing = Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send>>;
 
 impl<DB: Database> Loan<DB> {
     pub(super) async fn from(pool: &Pool<DB>, kill: Kill<DB>) -> Result<Self, BoxError> {

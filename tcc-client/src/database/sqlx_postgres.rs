@@ -2,11 +2,11 @@
 
 use std::ops::{Deref, DerefMut};
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres, Row as _};
 use sqlx_core::transaction::TransactionManager;
 
 use super::postgres_sql as sql;
-use super::sqlx_pool::Loan;
+use super::sqlx_pool::{Killing, Loan};
 use super::trouble::trouble_of;
 use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 
@@ -138,13 +138,12 @@ fn judge(error: &sqlx::Error) -> Trouble {
     state.map_or(Trouble::Other, |state| sql::judge(&state))
 }
 
-fn kill(
-    pool: PgPool,
-    session: u64,
-) -> std::pin::Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send>> {
+fn kill(pool: PgPool, session: u64) -> Killing {
     Box::pin(async move {
+        let mut conn = pool.connect_options().connect().await?;
         let kill = format!("SELECT pg_terminate_backend({session})");
-        sqlx::raw_sql(AssertSqlSafe(kill)).execute(&pool).await.map(drop)
+        sqlx::raw_sql(AssertSqlSafe(kill)).execute(&mut conn).await?;
+        conn.close().await
     })
 }
 

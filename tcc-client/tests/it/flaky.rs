@@ -178,8 +178,11 @@ impl<B: Bank> Database for Flaky<B> {
         let committed = match fate {
             Fate::AnswerLost => match B::Database::commit(tx).await? {
                 Commit::Committed => Err(lost()),
-                // Where there are no locks, its row may have changed.
-                other => Ok(other),
+                // Where there are no locks, much may have changed. It comes to the next commit.
+                other => {
+                    flaky.next(fate);
+                    Ok(other)
+                }
             },
             Fate::CommitLost => Err(lost()),
             Fate::Conflict => {

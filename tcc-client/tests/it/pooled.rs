@@ -1,6 +1,10 @@
 //! What databases that are servers with a pool have in common. The tests stand in the modules of each, which say in its
 //! own SQL what differs.
 
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
 use crate::banks::{Bank, Books};
 use crate::payment::{Caller, How, Seen};
 
@@ -32,4 +36,14 @@ pub(crate) async fn a_deadlock_runs_one_of_its_methods_again(
     // Where the second run is quicker than the other's waking up, they meet once more.
     assert!(alice.runs() >= 3, "one of the two ran again: {}", alice.runs());
     assert_eq!(bank.books().await, Books { free: 1980, reserved: 20, spent: 0 });
+}
+
+/// Waits until a query finds nothing: what a server has given up on leaves its lists a little later.
+pub(crate) async fn until_none(bank: &impl Bank, sql: &str) {
+    let none = async {
+        while !bank.query(sql).await.is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(15), none).await.expect("nothing is left of it");
 }
