@@ -30,7 +30,7 @@ async fn payment(db: SqliteDatabase) -> SocketAddr {
     struct Charge { account: String, cents: i64 }
 
     impl Participant for Payment {
-        type Database = SqliteDatabase;          // or PgDatabase, MysqlDatabase, or your own
+        type Database = SqliteDatabase;          // or PgDatabase, MysqlDatabase, RedisDatabase, …
         type Payload = Charge;
 
         async fn try_(&self, _: &Call, charge: &Charge, tx: &mut Tx<Self>) -> Result<Tried, BoxError> {
