@@ -203,7 +203,7 @@ mod tests {
             (protocol::GID, Some("a b"), BadCall::Id(protocol::GID, BadId::Character(' '))),
             (protocol::BRANCH, Some(""), BadCall::Id(protocol::BRANCH, BadId::Empty)),
             (protocol::OPERATION, None, BadCall::Missing(protocol::OPERATION)),
-            (protocol::OPERATION, Some("check"), BadCall::Operation),
+            (protocol::OPERATION, Some("deliver"), BadCall::Operation),
             (protocol::OPERATION, Some("Try"), BadCall::Operation),
             (protocol::ATTEMPT, Some("-1"), BadCall::Number(protocol::ATTEMPT)),
             (protocol::TIMEOUT, Some("5s"), BadCall::Number(protocol::TIMEOUT)),
