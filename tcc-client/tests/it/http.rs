@@ -58,11 +58,12 @@ async fn what_is_no_call_is_answered_with_a_problem_that_is_no_refusal() {
     for (method, path, status, name) in [
         ("POST", "/", 404, "unknown-operation"),
         ("POST", "/payment", 404, "unknown-operation"),
-        ("POST", "/payment/check", 404, "unknown-operation"),
+        ("POST", "/payment/deliver", 404, "unknown-operation"),
         ("POST", "/payment/try/", 404, "unknown-operation"),
         ("POST", "/payment/a/try", 404, "unknown-operation"),
         ("POST", "/stock/try", 404, "unknown-participant"),
         ("GET", "/payment/try", 405, "not-post"),
+        ("POST", "/payment/check", 400, "bad-call"),
         ("POST", "/payment/confirm", 400, "bad-call"),
     ] {
         let mut request = Request::new(Full::<Bytes>::from(r#"{"account":"alice","cents":10}"#));
