@@ -344,18 +344,20 @@ impl Coordinator {
         let site = Site::Step(step);
         crash::point(site, Moment::Before);
         let saved = change.save(&*self.store, fastrand::u64(..), claim).await;
-        self.metrics.saved(step, &saved);
         match &saved {
             Ok(stored) => {
                 crash::point(site, Moment::After);
+                // Before anybody is told, who may look.
+                self.metrics.saved(step, &saved);
                 saving.saved(stored.version());
                 self.live.publish(stored);
             }
             Err(SaveError::Unknown(error)) => {
+                self.metrics.saved(step, &saved);
                 tracing::error!(error = %chain(error), "whether a write became durable is not known; acting no more");
                 self.failed.send_replace(true);
             }
-            Err(SaveError::Conflict | SaveError::Refused(_)) => {}
+            Err(SaveError::Conflict | SaveError::Refused(_)) => self.metrics.saved(step, &saved),
         }
         saved
     }

@@ -168,8 +168,8 @@ async fn tidy_up(coordinator: &Coordinator) -> Result<(), Unavailable> {
     loop {
         crash::point(Site::Purge, Moment::Before);
         let touched = coordinator.store.purge(kept, kept - settings.remember, limits::PURGE_BATCH).await?;
-        coordinator.metrics.purged.add(touched as u64);
         crash::point(Site::Purge, Moment::After);
+        coordinator.metrics.purged.add(touched as u64);
         if touched < limits::PURGE_BATCH {
             return Ok(());
         }

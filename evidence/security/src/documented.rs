@@ -89,7 +89,11 @@ pub fn read(answer: &Answer, by: By, bodyless: bool) -> Result<Said, String> {
         Some("text/plain; charset=utf-8") if status == 200 && ["ok", "ready"].contains(&&*answer.text()) => {
             Ok(Said::Probe)
         }
-        Some("text/plain; version=0.0.4; charset=utf-8") if status == 200 => Ok(Said::Metrics),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+            if status == 200 && answer.body.starts_with(b"# HELP tcc_") =>
+        {
+            Ok(Said::Metrics)
+        }
         None if by == By::Wire && [400, 414, 431].contains(&status) && answer.body.is_empty() => {
             Ok(Said::Bare(status))
         }

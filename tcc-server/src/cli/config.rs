@@ -79,7 +79,7 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wan
         Ok(matches) => matches,
         Err(error) => return stop(&error, &arguments).map(Wanted::Answer),
     };
-    let flags = deepest(&matches);
+    let flags = flags_of(&matches);
     let (file, destinations) = match flags.get_one::<std::path::PathBuf>("config") {
         None => (Vec::new(), Vec::new()),
         Some(path) => {
@@ -108,14 +108,17 @@ pub(super) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Wan
         }
         Some(Command::Config(Look::Print(flags))) => {
             check(*flags)?;
-            Wanted::Answer(print(deepest(&matches), &origins) + &tables)
+            Wanted::Answer(print(flags_of(&matches), &origins) + &tables)
         }
     })
 }
 
-/// The matches that hold the flags: those of the innermost command.
-fn deepest(matches: &ArgMatches) -> &ArgMatches {
-    matches.subcommand().map_or(matches, |(_, inner)| deepest(inner))
+/// The matches that hold the flags: those of the look at them, if that is what is wanted.
+fn flags_of(matches: &ArgMatches) -> &ArgMatches {
+    match matches.subcommand() {
+        Some(("config", look)) => look.subcommand().map_or(matches, |(_, flags)| flags),
+        Some(_) | None => matches,
+    }
 }
 
 /// Reads a file and checks each of its settings, whether a flag goes before it or not.

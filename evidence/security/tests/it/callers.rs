@@ -70,7 +70,7 @@ async fn x1_no_operation_is_done_without_the_token_and_none_tells_whether_a_gid_
                 let answer = coordinator.send(&request).await;
                 let said = read(&answer, By::Api, method == "HEAD").unwrap_or_else(|why| panic!("{why}"));
                 let ours = declared().iter().any(|(m, p)| m == method && p == path);
-                if path.starts_with("/v1") && (ours || method == "HEAD") {
+                if (path.starts_with("/v1") || path == "/metrics") && (ours || method == "HEAD") {
                     let refused = [401, 405].contains(&answer.status);
                     assert!(
                         refused && (method == "HEAD" || answer.status == 401),
