@@ -15,6 +15,8 @@ mod events;
 mod list;
 mod local;
 #[cfg(feature = "http")]
+mod mixed;
+#[cfg(feature = "http")]
 mod metrics;
 #[cfg(feature = "http")]
 mod openapi;
