@@ -1,8 +1,9 @@
 //! What can be read of a transaction.
 
-use crate::branch::{Branch, Progress};
+use crate::branch::{Branch, End, Progress};
+use crate::definition::{Begin, Definition, Digest};
 use crate::transaction::{Decided, Transaction};
-use crate::{BranchId, Decider, Endpoint, Gid, Phase, Timestamp};
+use crate::{BranchId, Decider, Endpoint, Gid, Phase, Timestamp, limits};
 
 impl Transaction {
     /// Its id.
@@ -81,6 +82,27 @@ impl Transaction {
     #[must_use]
     pub const fn asking(&self) -> &Progress {
         &self.asking
+    }
+
+    /// What is to be begun, under another gid, to do anew what this one gave up; `None` if it gave up nothing.
+    #[must_use]
+    pub fn given_up(&self, gid: Gid) -> Option<Begin> {
+        let given_up = self.branches.iter().filter(|b| b.end == Some(End::GivenUp));
+        let mut branches: Vec<Definition> = given_up.map(|b| b.definition().clone()).collect();
+        let ids: Vec<BranchId> = branches.iter().map(|branch| branch.id.clone()).collect();
+        for branch in &mut branches {
+            branch.after.retain(|before| ids.contains(before));
+        }
+        (!branches.is_empty()).then(|| Begin {
+            gid,
+            decider: Decider::Coordinator,
+            timeout: limits::DEFAULT_TIMEOUT,
+            check: None,
+            parent: Some(self.gid.clone()),
+            traceparent: self.traceparent.clone(),
+            branches,
+            digest: Digest::of(&format!("what {} gave up", self.gid)),
+        })
     }
 
     /// Its branches, in the order they came.

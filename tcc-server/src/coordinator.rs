@@ -74,6 +74,9 @@ pub enum Error {
     /// The request asks for what cannot be.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// Of the transaction, which stands in this phase, nothing was given up.
+    #[error("nothing was given up that could be done anew")]
+    NothingGivenUp(Phase),
     /// The transaction does not take it; it stands in this phase.
     #[error("{0}")]
     Rejected(Rejection, Phase),

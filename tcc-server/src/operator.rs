@@ -6,7 +6,7 @@ use tcc_core::store::{Filter, Page, Row, endpoints};
 use tcc_core::wire::TransactionSummary;
 use tcc_core::{BranchId, Event, Gid};
 
-use crate::coordinator::{Coordinator, Error, Known, chain};
+use crate::coordinator::{Begun, Coordinator, Error, Known, chain};
 use crate::limits;
 
 impl Coordinator {
@@ -89,6 +89,23 @@ impl Coordinator {
         let known = self.change(gid, Event::Acknowledge { reason: reason.clone() }).await?;
         tracing::info!(%gid, %reason, phase = known.phase().as_str(), "what called for a human is acknowledged");
         Ok(known)
+    }
+
+    /// Begins a transaction that does anew what another gave up, whose parent that is. Again with the same gid, it begins
+    /// nothing and tells what became of it.
+    ///
+    /// # Errors
+    /// [`Error`] says whether the outcome is known.
+    pub async fn resend(self: &Arc<Self>, gid: &Gid, under: Gid) -> Result<Begun, Error> {
+        let known = self.get(gid).await?;
+        let nothing = Error::NothingGivenUp(known.phase());
+        let begin = match known {
+            Known::Stored(stored) => stored.transaction().given_up(under),
+            Known::Purged(..) => None,
+        };
+        let begun = self.begin(begin.ok_or(nothing)?).await?;
+        tracing::info!(%gid, begun = matches!(begun, Begun::New(_)), "what was given up is done anew");
+        Ok(begun)
     }
 
     /// Ends a branch that cannot be ended otherwise, once its transaction is decided: it is called no more, and nobody

@@ -14,6 +14,7 @@ use tcc_server::api::{self, Callers, Listening};
 use tcc_server::store::{SqliteOptions, SqliteStore};
 use tcc_server::transport::{AllowList, HttpTransport, Transports};
 use tcc_server::{Coordinator, Scheduler, Settings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn serve(router: Router) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -93,8 +94,13 @@ async fn a_participant_that_verifies_answers_nobody_who_does_not_sign() {
     std::fs::write(&file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
     let db = SqliteDatabase::open(folder.path().join("payment.db")).unwrap();
     let address = signed(&file, db).await.unwrap();
-    let answer = reqwest::Client::new().post(format!("http://{address}/payment/try")).send().await.unwrap();
-    assert_eq!(answer.status(), 401);
+    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request =
+        b"POST /payment/try HTTP/1.1\r\nhost: payment\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    connection.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
 
 #[derive(Serialize)]

@@ -3,11 +3,14 @@
 use reqwest::Method;
 use reqwest::Url;
 use serde::Serialize;
-use tcc_core::wire::{AcknowledgeRequest, ForceRequest, RetryNowRequest, TransactionEvents, TransactionList};
+use tcc_core::wire::{
+    AcknowledgeRequest, ForceRequest, ResendRequest, RetryNowRequest, TransactionEvents, TransactionList,
+    TransactionView,
+};
 use tcc_core::{BranchId, Gid, Phase, Timestamp};
 
 use super::client::Client;
-use super::error::Error;
+use super::error::{Error, Failure};
 use super::exchange::{Ask, Wish, is_of, segment};
 use super::standing::Standing;
 
@@ -97,6 +100,22 @@ impl Client {
     /// [`Error::ByHand`], with the code `invalid` where the reason is empty or too long.
     pub async fn acknowledge(&self, gid: &Gid, reason: &str) -> Result<Standing, Error> {
         self.by_hand(gid, "/acknowledge", &AcknowledgeRequest { reason: reason.to_owned() }).await
+    }
+
+    /// Has delivered anew what a transaction gave up, by another one with this gid, whose parent it is. Saying it again with
+    /// the same gid begins nothing new.
+    ///
+    /// # Errors
+    /// [`Error::ByHand`], with the code `nothing-given-up` among others.
+    pub async fn resend(&self, gid: &Gid, under: &Gid) -> Result<Standing, Error> {
+        let body = ResendRequest { gid: under.to_string() };
+        let ask = Ask::new(Wish::ByHand, Method::POST, gid, "/resend").body(&body);
+        let judge = |_: &Ask<'_>, view: TransactionView| {
+            let other = || Failure::Unreadable(format!("it is of {}", view.gid).into());
+            if view.gid == *under { Ok(view) } else { Err(other()) }
+        };
+        let (view, _) = self.exchange_for(ask, judge).await?;
+        Ok(Standing::new(view))
     }
 
     /// Ends a branch of a decided transaction that cannot be ended otherwise. What became of it, the reason alone tells.

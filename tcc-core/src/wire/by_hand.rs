@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::definition::Invalid;
-use crate::{answer, limits};
+use crate::{Gid, answer, limits};
 
 /// Has what is due later called now.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -21,6 +21,19 @@ pub struct AcknowledgeRequest {
     pub reason: String,
 }
 
+/// Delivers anew what was given up.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ResendRequest {
+    /// The gid of the transaction that does so: repeating the request with it begins nothing new.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^[A-Za-z0-9_:/-]{1,128}$", example = "payment/4711/paid/2")
+    )]
+    pub gid: String,
+}
+
 /// Ends a branch that cannot be ended otherwise.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -32,6 +45,16 @@ pub struct ForceRequest {
         schema(min_length = 1, max_length = 1024, example = "booked by hand, ticket 4711")
     )]
     pub reason: String,
+}
+
+impl ResendRequest {
+    /// The gid.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(self) -> Result<Gid, Invalid> {
+        self.gid.parse().map_err(|why| Invalid::new("/gid", why))
+    }
 }
 
 impl ForceRequest {

@@ -9,6 +9,7 @@
 //! | `POST /v1/transactions/{gid}/retry` | [`RetryNowRequest`] | [`TransactionView`] |
 //! | `POST /v1/transactions/{gid}/branches/{id}/force` | [`ForceRequest`] | [`TransactionView`] |
 //! | `POST /v1/transactions/{gid}/acknowledge` | [`AcknowledgeRequest`] | [`TransactionView`] |
+//! | `POST /v1/transactions/{gid}/resend` | [`ResendRequest`] | [`TransactionView`] |
 //! | `GET /v1/transactions/{gid}` | | [`TransactionView`] |
 //! | `GET /v1/transactions/{gid}/events` | | [`TransactionEvents`] |
 //! | `GET /v1/transactions` | | [`TransactionList`] |
@@ -22,7 +23,7 @@ mod problem;
 mod request;
 mod view;
 
-pub use by_hand::{AcknowledgeRequest, ForceRequest, RetryNowRequest};
+pub use by_hand::{AcknowledgeRequest, ForceRequest, ResendRequest, RetryNowRequest};
 pub use events::{EventKind, EventView, TransactionEvents};
 pub use list::{TransactionList, TransactionSummary};
 pub use problem::{Problem, ProblemCode};

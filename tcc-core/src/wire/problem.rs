@@ -106,6 +106,8 @@ codes! {
     AlreadyCancelled = "already-cancelled", 409, false, "The transaction was decided: cancel";
     /// Before the decision no branch can be forced.
     NotDecided = "not-decided", 409, false, "The transaction is not decided";
+    /// Of this transaction nothing was given up.
+    NothingGivenUp = "nothing-given-up", 409, false, "The transaction gave up nothing";
     /// The transaction has no such branch.
     UnknownBranch = "unknown-branch", 404, false, "The transaction has no such branch";
     /// The coordinator decides, not the initiator.

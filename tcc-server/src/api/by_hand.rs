@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use tcc_core::wire::{AcknowledgeRequest, ForceRequest, RetryNowRequest, TransactionView};
+use tcc_core::wire::{AcknowledgeRequest, ForceRequest, ResendRequest, RetryNowRequest, TransactionView};
 use tcc_core::{BranchId, Gid};
 
 use super::asked::{Named, NamedBranch, Waiting, Waits};
 use super::body::Body;
 use super::openapi::Changing;
 use super::problem::Failure;
-use super::{Api, follow};
+use super::{Api, follow, listen, own_task, told};
 
 /// Has called now what is due later.
 #[utoipa::path(post, path = "/v1/transactions/{gid}/retry", params(("gid" = Gid, Path), Waiting),
@@ -45,6 +45,27 @@ pub(super) async fn acknowledge(
     let reason = body.0.parse()?;
     follow(api, gid, waiting, |coordinator, gid| async move { coordinator.acknowledge(&gid, reason).await })
         .await
+}
+
+/// Delivers anew what was given up, by a transaction of its own.
+#[utoipa::path(post, path = "/v1/transactions/{gid}/resend", params(("gid" = Gid, Path), Waiting),
+    request_body = ResendRequest, responses(
+    (status = 201, description = "That transaction is begun, and durable", body = TransactionView),
+    (status = 200, description = "It was begun before", body = TransactionView),
+    (status = 202, description = "It is begun, and the wait ran out", body = TransactionView),
+    Changing,
+))]
+pub(super) async fn resend(
+    State(api): State<Arc<Api>>,
+    Named(gid): Named,
+    Waits(waiting): Waits,
+    body: Body<ResendRequest>,
+) -> Result<Response, Failure> {
+    let (under, acting) = (body.0.parse()?, api.coordinator.clone());
+    let waiting = listen(&api, &under, waiting);
+    let (named, anew) = (gid.clone(), under.clone());
+    let begun = own_task(&api, named, async move { acting.resend(&gid, anew).await }).await?;
+    Ok(told(&api, begun, waiting).await)
 }
 
 /// Ends a branch of a decided transaction that cannot be ended otherwise.

@@ -39,7 +39,7 @@ pub use self::tls::Tls;
 pub use self::token::{Callers, Token};
 
 use self::problem::Failure;
-use crate::coordinator::{Coordinator, Error, Known};
+use crate::coordinator::{Begun, Coordinator, Error, Known};
 use crate::limits;
 use crate::wait::{Wait, Waiter};
 
@@ -117,6 +117,15 @@ type Listener<'a> = (Waiter<'a>, Wait, Duration);
 /// Listens before anything is done, so that what is done need not be looked up after it.
 fn listen<'a>(api: &'a Api, gid: &Gid, waiting: Option<(Wait, Duration)>) -> Option<Listener<'a>> {
     waiting.map(|(until, longest)| (api.coordinator.listen(gid), until, longest))
+}
+
+/// Tells what became of a begin.
+async fn told(api: &Api, begun: Begun, waiting: Option<Listener<'_>>) -> Response {
+    let (status, known) = match begun {
+        Begun::New(stored) => (StatusCode::CREATED, Known::Stored(stored)),
+        Begun::Before(known) => (StatusCode::OK, known),
+    };
+    answer(api, known, status, waiting).await
 }
 
 /// Tells how a transaction stands, after the wait that was asked for. It is cut short where the caller hangs up: what

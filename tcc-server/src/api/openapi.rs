@@ -25,6 +25,7 @@ pub(super) fn routes() -> (Router<Arc<Api>>, OpenApi) {
         .routes(routes!(transactions::cancel))
         .routes(routes!(by_hand::retry))
         .routes(routes!(by_hand::acknowledge))
+        .routes(routes!(by_hand::resend))
         .routes(routes!(by_hand::force))
         .split_for_parts();
     document.info = InfoBuilder::new()

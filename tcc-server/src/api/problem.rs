@@ -43,6 +43,7 @@ impl From<Error> for Failure {
             Error::GidReused(phase) => Self::new(ProblemCode::GidReused, detail).in_phase(phase),
             Error::CancelledBefore(phase) => Self::new(ProblemCode::AlreadyCancelled, detail).in_phase(phase),
             Error::Invalid(invalid) => invalid.into(),
+            Error::NothingGivenUp(phase) => Self::new(ProblemCode::NothingGivenUp, detail).in_phase(phase),
             Error::Rejected(rejection, phase) => rejected(rejection, phase, detail),
             Error::Refused(Refusal::Full) => Self::new(ProblemCode::StoreFull, detail),
             Error::Refused(Refusal::Unstorable(_)) => Self::new(ProblemCode::Unstorable, detail),

@@ -14,8 +14,8 @@ use super::asked::{Named, Waiting, Waits};
 use super::body::Body;
 use super::openapi::{Asking, Changing};
 use super::problem::Failure;
-use super::{Api, answer, follow, json, listen, own_task};
-use crate::coordinator::{Begun, Known};
+use super::{Api, answer, follow, json, listen, own_task, told};
+use crate::coordinator::Known;
 
 /// Begins a transaction.
 ///
@@ -38,11 +38,7 @@ pub(super) async fn begin(
     let (gid, acting) = (begin.gid.clone(), api.coordinator.clone());
     let waiting = listen(&api, &gid, waiting);
     let begun = own_task(&api, gid, async move { acting.begin(begin).await }).await?;
-    let (status, known) = match begun {
-        Begun::New(stored) => (StatusCode::CREATED, Known::Stored(stored)),
-        Begun::Before(known) => (StatusCode::OK, known),
-    };
-    Ok(answer(&api, known, status, waiting).await)
+    Ok(told(&api, begun, waiting).await)
 }
 
 /// How a transaction stands.

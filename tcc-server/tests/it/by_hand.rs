@@ -198,3 +198,44 @@ async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
     };
     assert!(tokio::time::timeout(BOUND, waiting).await.is_ok(), "{what} did not come");
 }
+
+/// A notification that nobody takes, and then somebody does.
+#[tokio::test]
+async fn what_was_given_up_is_delivered_anew_once() {
+    let (script, pays) = no_money();
+    let bench = Bench::new(&script);
+    let mut api = Api::of(&bench);
+    let ladder = r#""retry":{"intervals_ms":[1],"give_up":true}"#;
+    let told = format!(
+        r#"{{"gid":"paid","branches":[{{"id":"stock","confirm":"t:stock"}},
+            {{"id":"money","after":["stock"],"confirm":"t:money","payload":{{"n":7}},{ladder}}}]}}"#
+    );
+    let known = bench.begin(&told).await.unwrap();
+    assert_eq!(bench.ends(known).await, Phase::Abandoned);
+    let calls = (script.count("confirm stock"), script.count("confirm money"));
+    assert_eq!(calls, (1, 2));
+
+    pays.store(true, Ordering::SeqCst);
+    for code in [201, 200, 200] {
+        let again = Some(json!({"gid": "paid/2"}));
+        let (answered, view) = api.ask("POST", "/paid/resend?wait=end", again).await;
+        assert_eq!(
+            (answered.as_u16(), &view["gid"], &view["phase"]),
+            (code, &json!("paid/2"), &json!("Confirmed"))
+        );
+        assert_eq!((&view["parent"], view["branches"].as_array().unwrap().len()), (&json!("paid"), 1));
+    }
+    assert_eq!((script.count("confirm stock"), script.count("confirm money")), (1, 3));
+
+    for (path, body, code) in [
+        ("/paid%2F2", json!({"gid": "paid/3"}), ProblemCode::NothingGivenUp),
+        ("/nowhere", json!({"gid": "paid/3"}), ProblemCode::UnknownGid),
+        ("/paid", json!({"gid": "paid"}), ProblemCode::GidReused),
+        ("/paid", json!({"gid": "no gid"}), ProblemCode::Invalid),
+        ("/paid", json!({}), ProblemCode::Malformed),
+    ] {
+        let (answered, problem) = api.ask("POST", &format!("{path}/resend"), Some(body)).await;
+        let said = (answered.as_u16(), problem["code"].as_str());
+        assert_eq!(said, (code.status(), Some(code.as_str())), "{path}: {problem}");
+    }
+}

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tcc_client::wire::{
     AcknowledgeRequest, BeginRequest, CancelRequest, ConfirmRequest, ForceRequest, Problem, RegisterRequest,
-    RetryNowRequest, TransactionEvents, TransactionList, TransactionView,
+    ResendRequest, RetryNowRequest, TransactionEvents, TransactionList, TransactionView,
 };
 use tcc_tests::{Process, skipped};
 use tokio::process::Command;
@@ -173,6 +173,7 @@ fn every_body_in_the_docs_is_a_body_of_the_api() {
             is::<TransactionList>,
             is::<TransactionEvents>,
             is::<Problem>,
+            is::<ResendRequest>,
             |text: &str| text.contains("\"tcc.attention\""),
         ];
         assert!(known.iter().any(|known| known(&text)), "{page}:{line} is no body of the API: {text}");

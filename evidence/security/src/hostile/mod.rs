@@ -16,7 +16,7 @@ use crate::exchange::{Request, Until};
 use crate::secrets::{HEADER, PAYLOAD, QUERY, TOKEN, WRONG_TOKEN};
 
 /// Every operation of the API.
-pub const ROUTES: [(&str, &str); 14] = [
+pub const ROUTES: [(&str, &str); 15] = [
     ("POST", "/v1/transactions"),
     ("GET", "/v1/transactions/{gid}"),
     ("POST", "/v1/transactions/{gid}/branches"),
@@ -27,6 +27,7 @@ pub const ROUTES: [(&str, &str); 14] = [
     ("POST", "/v1/transactions/{gid}/retry"),
     ("POST", "/v1/transactions/{gid}/acknowledge"),
     ("GET", "/v1/transactions/{gid}/events"),
+    ("POST", "/v1/transactions/{gid}/resend"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("GET", "/livez"),
@@ -45,6 +46,7 @@ const FORCE: Route = 6;
 const RETRY: Route = 7;
 const ACKNOWLEDGE: Route = 8;
 const EVENTS: Route = 9;
+const RESEND: Route = 10;
 
 /// Whether a route is anybody's, without a token.
 #[must_use]
@@ -233,6 +235,7 @@ pub fn case(seed: u64, number: u64, participant: SocketAddr) -> Case {
         CANCEL if rng.bool() => (Subject::Unknown(gid), json!({"reason": "changed my mind"})),
         CANCEL => (Subject::Begun(gid), json!({"reason": "changed my mind"})),
         SHOW | EVENTS => (Subject::Begun(gid), Value::Null),
+        RESEND => (Subject::Begun(gid.clone()), json!({"gid": format!("{gid}/again")})),
         ACKNOWLEDGE => (Subject::Begun(gid), json!({"reason": "seen"})),
         RETRY => (Subject::Begun(gid), json!({})),
         FORCE => (Subject::Begun(gid), json!({"reason": "done by hand"})),
