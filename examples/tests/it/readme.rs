@@ -1,5 +1,6 @@
 //! What the README shows, run. The docs test holds that it is the same text.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use tcc_server::api::{self, Callers, Listening};
 use tcc_server::store::{SqliteOptions, SqliteStore};
 use tcc_server::transport::{AllowList, HttpTransport, Transports};
 use tcc_server::{Coordinator, Scheduler, Settings};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn serve(router: Router) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -87,19 +87,19 @@ async fn signed(file: &std::path::Path, db: SqliteDatabase) -> Result<SocketAddr
     Ok(serve(participants.into_router()).await)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_participant_that_verifies_answers_nobody_who_does_not_sign() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("tcc.key");
     std::fs::write(&file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
     let db = SqliteDatabase::open(folder.path().join("payment.db")).unwrap();
     let address = signed(&file, db).await.unwrap();
-    let mut connection = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut connection = std::net::TcpStream::connect(address).unwrap();
     let request =
         b"POST /payment/try HTTP/1.1\r\nhost: payment\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-    connection.write_all(request).await.unwrap();
+    connection.write_all(request).unwrap();
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).await.unwrap();
+    connection.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
 }
 
