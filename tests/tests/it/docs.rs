@@ -45,7 +45,7 @@ const ELSEWHERE: [(&str, &str); 7] = [
 
 pub(crate) struct Block {
     pub(crate) page: String,
-    line: usize,
+    pub(crate) line: usize,
     language: String,
     pub(crate) text: String,
 }

@@ -113,6 +113,37 @@ async fn keeps_every_promise(language: Language) {
     assert_eq!(participant.books().await["frozen"], 0);
 }
 
+/// The requests that the docs show: of a coordinator to a participant, and of an initiator to a coordinator.
+#[tokio::test]
+async fn the_requests_that_the_pages_show_are_understood() {
+    let Some(participant) = Participant::start(Language::Python).await else { return };
+    let coordinator = Coordinator::alone(&[]).await;
+    let bodies = blocks("json");
+    let requests = blocks("http");
+    assert_eq!(requests.len(), 2);
+    for block in requests {
+        let (head, body) = block.text.split_once("\n\n").unwrap_or((&block.text, ""));
+        let mut lines = head.lines();
+        let (method, target) = lines.next().and_then(|line| line.split_once(' ')).expect("a request");
+        let target =
+            target.strip_suffix(" HTTP/1.1").expect("a version").replace("timeout_ms=10000", "timeout_ms=10");
+        // The body of a begin stands in the block after it.
+        let after = || bodies.iter().find(|body| body.page == block.page && body.line > block.line);
+        let body = if body.is_empty() { &after().expect("its body").text } else { body };
+        // Nobody looks up names that are there to be read.
+        let body = body.replace("inventory:8081", "127.0.0.1:1").replace("payment:8082", "127.0.0.1:1");
+        let mut request = Message::request(method, &target, Some(body.trim()));
+        for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+            let is_ours = ["host", "content-type"].contains(&&*name.to_lowercase());
+            request = if is_ours { request } else { request.with(name, value) };
+        }
+        let begins = target.starts_with("/v1/");
+        let address = if begins { coordinator.address() } else { participant.process.address() };
+        let answer = call(address, &request).await.expect("an answer");
+        assert_eq!(answer.status(), if begins { 202 } else { 200 }, "{target}: {:?}", answer.body);
+    }
+}
+
 /// The command that the docs show, but for the address.
 #[tokio::test]
 async fn what_the_page_of_the_protocol_says_to_run_is_run() {

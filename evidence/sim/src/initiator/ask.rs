@@ -195,6 +195,7 @@ fn no(error: Error) -> No {
         Error::Rejected(Rejection::NotAllTried(_), _) => No::NotAllTried,
         Error::Rejected(Rejection::Decided(_), phase) => No::Decided(phase),
         Error::Rejected(rejection, _) => No::Mistaken(rejection.to_string()),
+        Error::NothingGivenUp(_) => No::Mistaken(error.to_string()),
         Error::Invalid(invalid) => No::Mistaken(invalid.to_string()),
         Error::Refused(tcc_core::store::Refusal::Full) => No::Full,
         Error::Refused(_) | Error::Unavailable(_) | Error::Contended => No::Passing,
