@@ -70,8 +70,8 @@ async fn a_field_that_nobody_knows_is_refused() {
 
 #[tokio::test]
 async fn a_field_of_a_branch_that_nobody_knows_is_refused() {
-    refused(400, "malformed", Some("/branches/1/compensate"), |begin| {
-        begin["branches"][1]["compensate"] = json!("http://x/");
+    refused(400, "malformed", Some("/branches/1/undo"), |begin| {
+        begin["branches"][1]["undo"] = json!("http://x/");
     })
     .await;
 }
