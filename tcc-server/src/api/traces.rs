@@ -18,7 +18,7 @@ pub(super) async fn trace(
 ) -> Response {
     let method = word(request.method());
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let traceparent = super::traceparent(request.headers());
+    let traceparent = super::transactions::traceparent(request.headers());
     let Some(asked) = coordinator.traces.asked(method, route, traceparent.as_deref()) else {
         return next.run(request).await;
     };

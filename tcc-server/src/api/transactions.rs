@@ -124,7 +124,7 @@ pub(super) async fn cancel(
 }
 
 /// The caller's trace, if its header is well formed (W3C Trace Context, version 00).
-fn traceparent(headers: &HeaderMap) -> Option<String> {
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     let parts: Vec<&str> = text.split('-').collect();
     let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
