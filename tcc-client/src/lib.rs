@@ -150,6 +150,8 @@ mod database;
 mod cleaning;
 mod participants;
 mod receiver;
+mod local;
+mod sql;
 mod signed;
 mod answer;
 #[cfg(feature = "initiator")]
@@ -177,12 +179,15 @@ pub use database::unguarded::Unguarded;
 pub use database::{BadRow, Commit, Database, Row, Trouble};
 #[cfg(feature = "initiator")]
 pub use initiator::{
-    Branch, BuildError, Client, ClientBuilder, Error, Failed, Failure, Listed, Local, Message, MessageError,
-    Outcome, Reply, RunError, Scope, Standing, Stop, Submission, Transaction, Wait, new_gid,
+    Backlog, Branch, BuildError, Client, ClientBuilder, Error, Failed, Failure, Listed, Message,
+    MessageError, Outbox, Outcome, Refused, Relay, Reply, RunError, Scope, Standing, Stop, Submission,
+    Transaction, Wait, new_gid,
 };
+pub use local::{Local, LocalError};
 pub use participant::{BoxError, Participant, Tried, Tx};
 pub use participants::Participants;
 pub use receiver::Receiver;
+pub use sql::{Columns, Dialect, SqlDatabase};
 pub use tcc_core::signature::{BadKey, SigningKey};
 pub use tcc_core::{BadId, BranchId, Gid, Operation, Timestamp};
 #[cfg(feature = "initiator")]

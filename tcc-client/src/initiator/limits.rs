@@ -35,3 +35,19 @@ pub(super) const IDLE_CONNECTION: Duration = Duration::from_secs(10);
 pub(super) fn later(length: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + length.min(tcc_core::limits::LONGEST)
 }
+
+/// Messages that one relay hands over at once: enough for a coordinator's group commit, few enough to be lost with it.
+pub(super) const RELAY_IN_FLIGHT: usize = 64;
+/// How long one message may take to be handed over, repeats included, before its row is left for later.
+pub(super) const RELAY_SUBMIT: Duration = Duration::from_secs(15);
+/// How long a relay has a message for itself: longer than it takes to hand over and to mark. What a dead relay had is
+/// taken by another after that.
+pub(super) const RELAY_LEASE: Duration = Duration::from_secs(30);
+/// How soon a relay looks again after a put whose commit it cannot see; the pause doubles from look to look.
+pub(super) const RELAY_FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// How often a relay looks at least: for messages of other processes, and those that were left for later.
+pub(super) const RELAY_SCAN: Duration = Duration::from_secs(5);
+/// How long a message is left alone after its first failure; this doubles with each.
+pub(super) const RELAY_FIRST_WAIT: Duration = Duration::from_millis(250);
+/// How long a message is left alone at most: a coordinator that is back should have it soon.
+pub(super) const RELAY_LONGEST_WAIT: Duration = Duration::from_secs(30);

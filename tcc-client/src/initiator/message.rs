@@ -1,7 +1,5 @@
 //! A message that is delivered if, and only if, a local transaction of the sender's own commits.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +14,7 @@ use super::error::Error;
 use super::standing::Wait;
 use crate::guard::{backoff, rollback};
 use crate::limits::{FINISH, RUNS};
-use crate::{BoxError, Call, Commit, Database, Row, Trouble};
+use crate::{BoxError, Call, Commit, Database, Local, Row, Trouble};
 
 /// A transactional message: a half message, a local transaction, and then the delivery or nothing. See
 /// [`send`](Self::send).
@@ -28,9 +26,6 @@ pub struct Message {
     request: BeginRequest,
     trace: Option<HeaderValue>,
 }
-
-/// What a message's local transaction does.
-pub type Local<'t, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 't>>;
 
 /// Why a message's [`send`](Message::send) returned no value.
 #[derive(Debug, thiserror::Error)]

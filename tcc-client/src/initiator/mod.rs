@@ -4,6 +4,7 @@
 //! - [`Submission`], [`Branch`]: all branches in one call, the coordinator tries;
 //! - [`Transaction`], [`Scope`], [`Stop`]: a closure tries;
 //! - [`Message`]: a message, delivered if a local transaction commits;
+//! - [`Outbox`], [`Relay`]: messages in the application's own database, and who hands them over;
 //! - [`Standing`], [`Wait`]: where a transaction stands;
 //! - [`Listed`]: what an operator looks for;
 //! - [`Error`], [`RunError`]: what went wrong, and whether the outcome is known.
@@ -15,6 +16,7 @@ mod exchange;
 mod limits;
 mod message;
 mod operator;
+mod outbox;
 mod run;
 mod scope;
 mod standing;
@@ -27,8 +29,9 @@ pub use branch::Branch;
 pub(crate) use client::http_client;
 pub use client::{Client, ClientBuilder, new_gid};
 pub use error::{BuildError, Error, Failed, Failure, Outcome};
-pub use message::{Local, Message, MessageError};
+pub use message::{Message, MessageError};
 pub use operator::Listed;
+pub use outbox::{Backlog, Outbox, Refused, Relay};
 pub use run::Transaction;
 pub use scope::Scope;
 pub use standing::{Standing, Wait};

@@ -6,6 +6,9 @@ mod guarded;
 /// Messages and local transactions.
 #[cfg(any(feature = "rusqlite", feature = "tokio-postgres", feature = "mysql_async"))]
 mod message;
+/// Messages that wait in the application's own database.
+#[cfg(any(feature = "rusqlite", feature = "tokio-postgres", feature = "mysql_async"))]
+mod outbox;
 /// What a closure makes of a transaction.
 mod run;
 /// The coordinator and the participants.

@@ -1,0 +1,315 @@
+//! What is said to the table `tcc_outbox`.
+//!
+//! A row is `pending` until the coordinator has answered, then `done` and soon deleted, or `refused` and kept. Moments
+//! are the database's own. `due` of a pending row is when a relay may take it: one that takes it moves it on by its
+//! lease, so that nobody holds a lock while the coordinator is asked.
+
+use std::time::Duration;
+
+use tcc_core::Gid;
+use tcc_core::limits::REASON;
+
+use super::millis;
+use crate::local::{self, End};
+use crate::{BoxError, Dialect, Local, LocalError, SqlDatabase};
+
+impl Dialect {
+    pub(super) const fn outbox(self) -> &'static [&'static str] {
+        match self {
+            Self::Sqlite => &[
+                "CREATE TABLE IF NOT EXISTS tcc_outbox (
+    gid     TEXT    NOT NULL PRIMARY KEY,
+    state   TEXT    NOT NULL CHECK (state IN ('pending', 'done', 'refused')),
+    due     INTEGER NOT NULL,
+    tries   INTEGER NOT NULL,
+    created INTEGER NOT NULL,
+    request TEXT    NOT NULL,
+    trace   TEXT,
+    reason  TEXT
+) STRICT",
+                "CREATE INDEX IF NOT EXISTS tcc_outbox_due ON tcc_outbox (state, due)",
+            ],
+            Self::Postgres => &[
+                "CREATE TABLE IF NOT EXISTS tcc_outbox (
+    gid     text COLLATE \"C\" NOT NULL PRIMARY KEY,
+    state   text NOT NULL CHECK (state IN ('pending', 'done', 'refused')),
+    due     bigint NOT NULL,
+    tries   integer NOT NULL,
+    created bigint NOT NULL,
+    request text NOT NULL,
+    trace   text,
+    reason  text
+)",
+                "CREATE INDEX IF NOT EXISTS tcc_outbox_due ON tcc_outbox (state, due)",
+            ],
+            Self::Mysql => &["CREATE TABLE IF NOT EXISTS tcc_outbox (
+    gid     varbinary(128) NOT NULL PRIMARY KEY,
+    state   varchar(7) CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+            CHECK (state IN ('pending', 'done', 'refused')),
+    due     bigint NOT NULL,
+    tries   int NOT NULL,
+    created bigint NOT NULL,
+    request mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    trace   text CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    reason  text CHARACTER SET utf8mb4 COLLATE utf8mb4_bin,
+    KEY tcc_outbox_due (state, due)
+) ENGINE = InnoDB"],
+        }
+    }
+}
+
+/// What waits in an outbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Backlog {
+    /// Messages that the coordinator does not have yet.
+    pub pending: u64,
+    /// How long the oldest of them has been waiting.
+    pub oldest: Option<Duration>,
+    /// Messages that the coordinator has refused for good. They call for a human.
+    pub refused: u64,
+}
+
+/// A message that the coordinator has refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// Its gid.
+    pub gid: String,
+    /// Why.
+    pub reason: String,
+    /// What was to be begun, as JSON.
+    pub request: String,
+}
+
+/// A message that a relay has for itself, for a while.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) gid: String,
+    pub(super) request: String,
+    pub(super) trace: Option<String>,
+    /// How often it was taken, this time included.
+    pub(super) tries: u32,
+}
+
+/// What came of a message.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Done,
+    Refused(String),
+    Later(Duration),
+}
+
+/// An ended transaction would take the row without the business: PostgreSQL tells by a setting, SQLite before it runs
+/// this; MySQL's sessions commit nothing by themselves, and whoever commits has to look.
+pub(super) fn put(dialect: Dialect, gid: &Gid, request: &str, trace: Option<&str>) -> String {
+    let now = dialect.now();
+    let (request, trace) =
+        (dialect.text(request), trace.map_or("NULL".to_owned(), |trace| dialect.text(trace)));
+    let whole = match dialect {
+        Dialect::Postgres => "WHERE current_setting('tcc.unit', true) = 'begun'",
+        Dialect::Sqlite | Dialect::Mysql => "",
+    };
+    format!(
+        "INSERT INTO tcc_outbox (gid, state, due, tries, created, request, trace)
+         SELECT '{gid}', 'pending', {now}, 0, {now}, {request}, {trace} {whole}"
+    )
+}
+
+/// Fails where the transaction has ended.
+pub(super) async fn is_whole<D: SqlDatabase>(tx: &mut D::Tx) -> Result<(), BoxError> {
+    let whole = match D::DIALECT {
+        Dialect::Sqlite => D::query(tx, "SELECT 'begun'".into()).await?,
+        Dialect::Postgres => D::query(tx, "SELECT current_setting('tcc.unit', true)".into()).await?,
+        Dialect::Mysql => {
+            D::execute(tx, "RELEASE SAVEPOINT tcc_unit".into()).await?;
+            return Ok(());
+        }
+    };
+    match whole.first().and_then(|row| row.first()?.as_deref()) {
+        Some("begun") => Ok(()),
+        Some(_) | None => Err("the local transaction has ended already".into()),
+    }
+}
+
+/// Runs what commits whenever it succeeds.
+pub(super) async fn in_local<D, T, F>(database: &D, work: F) -> Result<T, LocalError>
+where
+    D: SqlDatabase,
+    T: Send + 'static,
+    F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T> + Send + Sync + 'static,
+{
+    let work = std::sync::Arc::new(work);
+    local::run(database, move |tx| {
+        let work = work.clone();
+        Box::pin(async move { Ok(End::Commit(work(tx).await?)) })
+    })
+    .await
+}
+
+/// Takes messages that are due, the longest due first.
+pub(super) async fn claim<D: SqlDatabase>(
+    database: &D,
+    most: usize,
+    lease: Duration,
+) -> Result<Vec<Claimed>, LocalError> {
+    let (now, skip, lease) = (D::DIALECT.now(), D::DIALECT.skip_locked(), millis(lease));
+    let tries = D::DIALECT.number("tries");
+    let due = format!(
+        "SELECT gid, request, trace, {tries} FROM tcc_outbox
+         WHERE state = 'pending' AND due <= {now} ORDER BY due LIMIT {most} {skip}"
+    );
+    local::run(database, move |tx| {
+        let due = due.clone();
+        Box::pin(async move {
+            let rows = D::query(tx, due).await?;
+            let claimed = rows.into_iter().map(claimed).collect::<Result<Vec<_>, _>>()?;
+            if claimed.is_empty() {
+                return Ok(End::Rollback(claimed));
+            }
+            let gids = listed(claimed.iter().map(|row| row.gid.as_str()));
+            let take = format!(
+                "UPDATE tcc_outbox SET due = {now} + {lease}, tries = tries + 1 WHERE gid IN ({gids})"
+            );
+            D::execute(tx, take).await?;
+            Ok(End::Commit(claimed))
+        })
+    })
+    .await
+}
+
+fn claimed(row: Vec<Option<String>>) -> Result<Claimed, BoxError> {
+    let Ok([Some(gid), Some(request), trace, Some(tries)]) = <[_; 4]>::try_from(row) else {
+        return Err("a row of tcc_outbox has no gid, no request or no tries".into());
+    };
+    Ok(Claimed { gid, request, trace, tries: tries.parse::<u32>()?.saturating_add(1) })
+}
+
+/// Notes what came of messages. What is done was done, whoever says something else.
+pub(super) async fn mark<D: SqlDatabase>(
+    database: &D,
+    mut outcomes: Vec<(String, Outcome)>,
+) -> Result<(), LocalError> {
+    // In one order, so that relays that mark the same rows do not deadlock.
+    outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let (dialect, now) = (D::DIALECT, D::DIALECT.now());
+    let statement = |(gid, outcome): &(String, Outcome)| {
+        let set = match outcome {
+            Outcome::Done => {
+                return format!(
+                    "UPDATE tcc_outbox SET state = 'done', due = {now} WHERE gid IN ({})",
+                    listed([&**gid])
+                );
+            }
+            Outcome::Refused(why) => {
+                format!("state = 'refused', due = {now}, reason = {}", dialect.text(&cut(why)))
+            }
+            Outcome::Later(wait) => format!("due = {now} + {}", millis(*wait)),
+        };
+        format!("UPDATE tcc_outbox SET {set} WHERE gid IN ({}) AND state = 'pending'", listed([&**gid]))
+    };
+    let all_done = outcomes.iter().all(|(_, outcome)| matches!(outcome, Outcome::Done));
+    let statements = if all_done {
+        let gids = listed(outcomes.iter().map(|(gid, _)| gid.as_str()));
+        vec![format!("UPDATE tcc_outbox SET state = 'done', due = {now} WHERE gid IN ({gids})")]
+    } else {
+        outcomes.iter().map(statement).collect()
+    };
+    in_local(database, move |tx| {
+        let statements = statements.clone();
+        Box::pin(async move {
+            for statement in statements {
+                D::execute(tx, statement).await?;
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// Deletes messages that are done, at most so many. Returns how many.
+pub(super) async fn forget<D: SqlDatabase>(database: &D, most: u32) -> Result<u64, LocalError> {
+    execute(database, D::DIALECT.delete("tcc_outbox", "state = 'done'", most)).await
+}
+
+pub(super) async fn retry_refused<D: SqlDatabase>(database: &D) -> Result<u64, LocalError> {
+    let again = format!(
+        "UPDATE tcc_outbox SET state = 'pending', tries = 0, due = {}, reason = NULL WHERE state = 'refused'",
+        D::DIALECT.now()
+    );
+    execute(database, again).await
+}
+
+pub(super) async fn backlog<D: SqlDatabase>(database: &D) -> Result<Backlog, LocalError> {
+    let (count, age) =
+        (D::DIALECT.number("count(*)"), D::DIALECT.number(&format!("({} - min(created))", D::DIALECT.now())));
+    let ask = format!(
+        "SELECT state, {count}, {age} FROM tcc_outbox WHERE state IN ('pending', 'refused') GROUP BY state"
+    );
+    in_local(database, move |tx| {
+        let ask = ask.clone();
+        Box::pin(async move {
+            let mut backlog = Backlog::default();
+            for row in D::query(tx, ask).await? {
+                let [Some(state), Some(count), Some(age)] = &row[..] else {
+                    return Err("a count of tcc_outbox is NULL".into());
+                };
+                if state == "refused" {
+                    backlog.refused = count.parse()?;
+                } else {
+                    backlog.pending = count.parse()?;
+                    // Clocks may be turned back.
+                    backlog.oldest = Some(Duration::from_millis(age.parse::<i64>()?.max(0).cast_unsigned()));
+                }
+            }
+            Ok(backlog)
+        })
+    })
+    .await
+}
+
+pub(super) async fn refused<D: SqlDatabase>(database: &D, most: u32) -> Result<Vec<Refused>, LocalError> {
+    let ask = format!(
+        "SELECT gid, reason, request FROM tcc_outbox WHERE state = 'refused' ORDER BY due, gid LIMIT {most}"
+    );
+    in_local(database, move |tx| {
+        let ask = ask.clone();
+        Box::pin(async move {
+            let rows = D::query(tx, ask).await?.into_iter().map(|row| match <[_; 3]>::try_from(row) {
+                Ok([Some(gid), reason, Some(request)]) => {
+                    Ok(Refused { gid, reason: reason.unwrap_or_default(), request })
+                }
+                Ok(_) | Err(_) => Err("a row of tcc_outbox has no gid or no request".into()),
+            });
+            rows.collect()
+        })
+    })
+    .await
+}
+
+async fn execute<D: SqlDatabase>(database: &D, sql: String) -> Result<u64, LocalError> {
+    in_local(database, move |tx| {
+        let sql = sql.clone();
+        Box::pin(async move { D::execute(tx, sql).await })
+    })
+    .await
+}
+
+/// Gids as literals. What is no gid, and so nobody's, is left out.
+fn listed<'g>(gids: impl IntoIterator<Item = &'g str>) -> String {
+    let gids = gids.into_iter().filter(|gid| gid.parse::<Gid>().is_ok());
+    let mut list = gids.map(|gid| format!("'{gid}'")).collect::<Vec<_>>().join(", ");
+    if list.is_empty() {
+        list.push_str("NULL");
+    }
+    list
+}
+
+/// A reason as it is kept: with an end, and without NUL.
+fn cut(reason: &str) -> String {
+    let mut end = reason.len().min(REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    reason[..end].replace('\0', "\u{fffd}")
+}
