@@ -105,6 +105,12 @@ impl Call {
         Self { gid, branch: sender(), operation, attempt: 1, timeout, begun, settled: None }
     }
 
+    /// The call that a consumer makes of itself, under the key of a broker's message.
+    pub(crate) const fn of_consumer(gid: Gid, branch: BranchId, begun: Timestamp) -> Self {
+        let (operation, timeout) = (Operation::Confirm, limits::CALL_TIMEOUT);
+        Self { gid, branch, operation, attempt: 1, timeout, begun, settled: None }
+    }
+
     /// Whether the guard row of this call may have been deleted already, so that its absence proves nothing.
     pub(crate) fn is_settled(&self) -> bool {
         self.settled.is_some_and(|settled| self.begun < settled)

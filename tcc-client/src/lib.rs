@@ -152,6 +152,7 @@ mod participants;
 mod receiver;
 mod local;
 mod sql;
+mod consumer;
 mod signed;
 mod answer;
 #[cfg(feature = "initiator")]
@@ -163,6 +164,7 @@ pub mod testing;
 pub mod limits;
 
 pub use call::{BadCall, Call};
+pub use consumer::{Consumer, Received};
 #[cfg(feature = "mysql_async")]
 pub use database::mysql::{MysqlDatabase, MysqlTx};
 #[cfg(feature = "tokio-postgres")]

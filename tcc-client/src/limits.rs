@@ -23,6 +23,8 @@ pub const CLEANING_PAUSE: Duration = Duration::from_millis(20);
 /// How long a participant rests before its first clean-up and between any two. The coordinator's mark moves on every
 /// few seconds, and a write for each would be waste.
 pub const CLEANING_REST: Duration = Duration::from_secs(60);
+/// How long a consumer knows a broker's message again, unless it is told: brokers keep theirs for a week, mostly.
+pub const CONSUMED_KEPT: Duration = Duration::from_secs(14 * 24 * 3600);
 /// How long connecting to one address of a server may take, unless the configuration says otherwise.
 pub const CONNECT: Duration = Duration::from_secs(5);
 /// How long the suite for participants may take, unless it is told: what does not answer is called three times in each

@@ -104,6 +104,9 @@ mod concurrency;
 /// The suite for participants, in process and by URL.
 #[cfg(feature = "testing")]
 mod conformance;
+/// Messages of brokers.
+#[cfg(any(feature = "rusqlite", feature = "tokio-postgres", feature = "mysql_async"))]
+mod consumer;
 /// A participant whose process dies.
 mod crash;
 /// Methods that fail, panic, hang or break their transaction; callers that hang up.
