@@ -33,7 +33,7 @@ pub type Columns = Vec<Option<String>>;
 pub enum Dialect {
     /// SQLite 3.51.3 or newer.
     Sqlite,
-    /// PostgreSQL 9.5 or newer.
+    /// PostgreSQL 9.6 or newer.
     Postgres,
     /// MySQL 8.0 or MariaDB 10.6, or newer.
     Mysql,
