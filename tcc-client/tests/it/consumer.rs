@@ -167,3 +167,20 @@ where
     assert_eq!(bank.rows().await.len(), 3);
     assert_eq!(other.receive("rabbit", "1", spend::<B>(0)).await.unwrap(), Received::New(0));
 }
+
+/// Of one database, not of any: the compiler sees these apart.
+#[cfg(feature = "rusqlite")]
+#[tokio::test]
+async fn what_a_consumer_does_can_be_spawned() {
+    let consumer = Consumer::new("points", crate::banks::Sqlite::open().await.database()).unwrap();
+    let received = tokio::spawn(async move {
+        let received = consumer.receive("rabbit", "7", |tx| {
+            Box::pin(async move {
+                tx.execute("UPDATE account SET free = free", [])?;
+                Ok::<_, BoxError>(())
+            })
+        });
+        (received.await.unwrap(), consumer.clean_up().await.unwrap())
+    });
+    assert_eq!(received.await.unwrap(), (Received::New(()), 0));
+}

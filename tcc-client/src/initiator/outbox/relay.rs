@@ -58,7 +58,12 @@ impl<D: SqlDatabase> Relay<D> {
     /// # Cancel safety
     /// Dropped, what it was about to hand over is handed over by another, or by this service's next: after at most 30
     /// seconds, and under the same gid.
-    pub async fn run(self) {
+    // Said to be Send here, where the compiler can see it: of one database alone it does not believe it.
+    pub fn run(self) -> impl Future<Output = ()> + Send {
+        self.hand_over_all()
+    }
+
+    async fn hand_over_all(self) {
         let mut handing_over = JoinSet::new();
         let mut pause = RELAY_FIRST_PAUSE.min(self.scan);
         let mut cleaning = Instant::now() + self.scan;

@@ -300,3 +300,28 @@ where
     assert_eq!(stub.phase(&gid), Some(Phase::Confirming));
     relay.abort();
 }
+
+/// Of one database, not of any: the compiler sees these apart.
+#[cfg(feature = "rusqlite")]
+#[tokio::test]
+async fn what_an_outbox_does_can_be_spawned() {
+    let bank = crate::banks::Sqlite::open().await;
+    let (stub, outbox) = (Stub::start().await, Outbox::new("orders", bank.database()).unwrap());
+    let sender = outbox.clone();
+    let sent = tokio::spawn(async move {
+        sender.create_schema().await.unwrap();
+        let outbox = sender.clone();
+        let sent = sender.transact(move |tx| {
+            let outbox = outbox.clone();
+            Box::pin(async move { outbox.put(tx, message(&outbox)).await })
+        });
+        let gid = sent.await.unwrap();
+        assert_eq!((sender.backlog().await.unwrap().pending, sender.refused(1).await.unwrap().len()), (1, 0));
+        assert_eq!(sender.retry_refused().await.unwrap(), 0);
+        gid
+    });
+    let gid = sent.await.unwrap();
+    let relay = tokio::spawn(outbox.relay(stub.client()).run());
+    until("it is begun", async || stub.phase(&gid)).await;
+    relay.abort();
+}
