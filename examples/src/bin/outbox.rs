@@ -1,0 +1,28 @@
+//! Three orders while the coordinator is away, the second of them twice; then it starts, and the points come.
+
+use std::time::Duration;
+
+use tcc_examples::outbox::Shop;
+
+#[tokio::main]
+async fn main() -> Result<(), tcc_client::BoxError> {
+    let folder = tempfile::tempdir()?;
+    let shop = Shop::open(folder.path()).await?;
+    for number in [1, 2, 2, 3] {
+        match shop.place(number).await {
+            Ok(()) => println!("order {number}: placed"),
+            Err(error) => println!("order {number}: {error}"),
+        }
+    }
+    println!("waiting in the outbox: {}", shop.waiting().await?);
+    let _scheduler = shop.start_coordinator(folder.path()).await?;
+    for _ in 0..300 {
+        let (orders, points) = shop.books().await?;
+        if orders == points {
+            println!("placed: {orders:?}; with points: {points:?}");
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err("the points did not come".into())
+}
