@@ -191,3 +191,26 @@ async fn a_sender_that_is_dropped_in_the_middle_leaves_nothing<B: Bank>(bank: B)
     assert!(caller.call("check", gid.as_str()).await.refused());
     assert_eq!((runs.load(Ordering::SeqCst), bank.books().await), (0, books(0)));
 }
+
+/// What is sent may be sent from a task of its own, whatever the database is.
+#[cfg(feature = "rusqlite")]
+#[tokio::test]
+async fn a_message_can_be_sent_from_a_task_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = tcc_client::SqliteDatabase::open(folder.path().join("orders.db")).unwrap();
+    db.create_schema().await.unwrap();
+    db.with(|connection| connection.execute_batch("CREATE TABLE orders (number INTEGER)")).await.unwrap();
+    let (stub, gid) = (Stub::start().await, new_gid());
+    let (message, database) = (message(&stub, &gid), db.clone());
+    let sending = tokio::spawn(async move {
+        let sent = message.send(&database, |tx| {
+            Box::pin(async move {
+                tx.execute("INSERT INTO orders VALUES (1)", [])?;
+                Ok(())
+            })
+        });
+        sent.await
+    });
+    sending.await.unwrap().unwrap();
+    assert_eq!(stub.phase(&gid), Some(Phase::Confirming));
+}
