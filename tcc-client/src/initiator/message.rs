@@ -7,6 +7,7 @@ use super::branch::{Branch, millis};
 use super::client::Client;
 use super::error::Error;
 use super::standing::Wait;
+use crate::guard::is_below_the_mark;
 use crate::local::{self, End};
 use crate::{BoxError, Call, Database, Local, LocalError, Row};
 use reqwest::header::HeaderValue;
@@ -175,7 +176,7 @@ where
         });
     }
     // After the insert, for a tombstone that was deleted was deleted with the mark.
-    if D::settled(tx).await?.is_some_and(|settled| call.begun < settled) {
+    if is_below_the_mark::<D>(tx, call).await? {
         return Ok(End::Rollback(Sent::Dropped));
     }
     let value = local(tx).await?;
