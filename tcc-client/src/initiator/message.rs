@@ -106,7 +106,6 @@ impl Message {
         F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T> + Send + Sync + 'static,
     {
         let Self { client, gid, request, trace } = self;
-        let ids: Vec<String> = request.branches.iter().map(|branch| branch.id.clone()).collect();
         let stored = (Wait::Stored, Duration::ZERO);
         let begun =
             client.begin(&gid, &request, trace.as_ref(), stored).await.map_err(MessageError::Begin)?;
@@ -115,6 +114,8 @@ impl Message {
             Some(Decision::Cancel) => return Err(MessageError::Dropped),
             None => {}
         }
+        // Those of its topics' subscribers, too.
+        let ids = begun.view.branches.iter().map(|branch| branch.id.to_string()).collect();
         let begun = Timestamp::from_millis(begun.view.begun.unwrap_or(i64::MAX));
         let call = Arc::new(Call::of_sender(gid.clone(), begun));
         let local = Arc::new(local);
