@@ -44,7 +44,7 @@ pub mod conformance;
 mod together;
 pub mod wire;
 
-pub use branch::{Branch, End, Patience, Progress, Tried};
+pub use branch::{Branch, End, Patience, Progress, Tried, matter};
 pub use definition::{Begin, Check, Decider, Definition, Digest, Invalid};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use event::{Effect, Event, Rejection};

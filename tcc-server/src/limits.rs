@@ -23,8 +23,10 @@ pub const WATERMARK_LAG: Duration = Duration::from_secs(600);
 pub const COUNTS: Duration = Duration::from_secs(5);
 /// How often it is looked for what calls for a human, where somebody is to be told.
 pub const ALERTING: Duration = Duration::from_secs(5);
-/// How many transactions are told of one by one, the oldest first: whoever has to look at more than these looks at a list.
+/// How many transactions are told of at each look, so that a webhook gets no more than four a second of them.
 pub const ALERTS: usize = 20;
+/// Alerts of which it is remembered that they were begun.
+pub const ALERTS_BEGUN: usize = 10_000;
 /// At what age it is told again that a transaction calls for a human; then each time its age has doubled.
 pub const ALERT_AGAIN: Duration = Duration::from_secs(600);
 /// How often finished transactions are purged and the watermark is renewed.
