@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use tcc_core::store::{LoadError, Refusal, SaveError, Unavailable, Unknown, load};
+use tcc_core::store::{LoadError, Refusal, Row, SaveError, Unavailable, Unknown, Write, load};
 use tcc_core::{
     Applied, Begin, BranchId, Change, Definition, Digest, Event, Found, Gid, Invalid, Phase, Rejection,
     Store, Stored, Timestamp, Transaction, topic,
@@ -379,6 +379,21 @@ impl Coordinator {
             Err(SaveError::Conflict | SaveError::Refused(_)) => self.metrics.saved(step, &saved),
         }
         saved
+    }
+
+    /// Has a human look at a transaction that cannot be read: the row says so, and is otherwise as it was.
+    pub(crate) async fn call_a_human_for(&self, gid: &Gid) {
+        let Ok(Some(found)) = self.store.load(gid).await else { return };
+        if found.attention {
+            return;
+        }
+        let replaces = Some(found.version);
+        let row = Row { attention: true, version: found.version + 1, tag: fastrand::u64(..), ..found };
+        let write = Write { row, replaces, claim: Some(limits::LEASE) };
+        // Lost or refused, it is found again after a lease.
+        if let Err(unknown) = self.store.commit(vec![write]).await {
+            self.fail(&unknown);
+        }
     }
 
     /// From here on nothing is done: what became of a write is for the next process to find out.

@@ -120,7 +120,11 @@ fn drive(coordinator: &Arc<Coordinator>, claimed: Vec<Result<Stored, Undecodable
         match stored {
             Ok(stored) => driver::start_claimed(coordinator, stored),
             // It stays claimed for a lease, and holds up nobody.
-            Err(poison) => tracing::error!(error = %chain(&poison), "a transaction cannot be read"),
+            Err(poison) => {
+                tracing::error!(error = %chain(&poison), "a transaction cannot be read");
+                let coordinator = coordinator.clone();
+                tokio::spawn(async move { coordinator.call_a_human_for(&poison.gid).await });
+            }
         }
     }
 }

@@ -19,14 +19,17 @@ async fn four(bench: &Bench) {
     let stays =
         r#"{"gid":"late/2","branches":[{"id":"mail","confirm":"t:lost","retry":{"first_ms":60000}}]}"#;
     bench.begin(stays).await.unwrap();
-    let attention = async || bench.store.load(&gid("late/2")).await.unwrap().unwrap().attention;
+    attention(bench, "late/2").await;
+    bench.begin(r#"{"gid":"late/3","decider":"initiator"}"#).await.unwrap();
+}
+
+async fn attention(bench: &Bench, name: &str) {
     let waiting = async {
-        while !attention().await {
+        while !bench.store.load(&gid(name)).await.unwrap().unwrap().attention {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(BOUND, waiting).await.expect("a 404 calls for a human");
-    bench.begin(r#"{"gid":"late/3","decider":"initiator"}"#).await.unwrap();
+    tokio::time::timeout(BOUND, waiting).await.expect("it calls for a human");
 }
 
 fn participants() -> Script {
@@ -199,10 +202,12 @@ async fn a_transaction_that_cannot_be_read_is_listed_all_the_same() {
     let mut row = bench.store.load(&gid("spoilt")).await.unwrap().unwrap();
     let replaces = Some(row.version);
     (row.document, row.version, row.tag) = (b"no record".to_vec(), row.version + 1, row.tag.wrapping_add(1));
-    row.attention = true;
+    row.due_at = Some(bench.store.now());
     let written = bench.store.commit(vec![Write { row, replaces, claim: None }]).await.unwrap();
     assert_eq!(written, [Written::Won]);
 
+    // Whoever comes to it has a human look.
+    attention(&bench, "spoilt").await;
     let (status, list) = api.ask("GET", "", None).await;
     assert_eq!((status.as_u16(), gids(&list)), (200, vec!["before", "spoilt", "behind"]));
     let one = &list["transactions"][1];
