@@ -1,6 +1,6 @@
 //! The initiator's handle on a transaction that it tries itself: what is registered, what was seen tried.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -32,6 +32,10 @@ pub struct Scope {
 struct Seen {
     /// The branches that confirm will name.
     tried: BTreeSet<BranchId>,
+    /// The steps of a saga that were begun, each with those it comes after.
+    steps: BTreeMap<String, Vec<String>>,
+    /// The steps that are done and that no other that is done comes after.
+    last: BTreeSet<String>,
     /// When the coordinator cancels, as far as is known: a reservation may have brought it forward.
     deadline: Instant,
 }
@@ -44,7 +48,18 @@ impl Scope {
         begun: Option<i64>,
         deadline: Instant,
     ) -> Self {
-        Self { client, gid, trace, begun, seen: Mutex::new(Seen { tried: BTreeSet::new(), deadline }) }
+        Self {
+            client,
+            gid,
+            trace,
+            begun,
+            seen: Mutex::new(Seen {
+                tried: BTreeSet::new(),
+                steps: BTreeMap::new(),
+                last: BTreeSet::new(),
+                deadline,
+            }),
+        }
     }
 
     /// The transaction.
@@ -84,6 +99,9 @@ impl Scope {
     /// Registers a branch, durably, and only then tries it: whatever becomes of this process, the coordinator knows
     /// whom to cancel. What comes of the try is asked until it is done or refused, or the deadline comes.
     ///
+    /// A [step](Branch::step) of a saga comes after those that are done by then, so that they are compensated in the
+    /// reverse, unless it says itself what it comes [after](Branch::after).
+    ///
     /// # Errors
     /// What the closure should return at once: [`Stop::Refused`], [`Stop::Unclear`], [`Stop::Decided`],
     /// [`Stop::Unregistered`].
@@ -99,11 +117,19 @@ impl Scope {
         let branch = self.check(&request)?;
         // What the coordinator is not to call it is not told.
         request.try_ = None;
+        let is_step = request.at.is_none() && request.confirm.is_none();
+        if is_step {
+            request.after = self.seen().begin_step(&request.id, request.after);
+        }
         self.send(request).await?;
         let deadline = self.deadline();
         let (client, gid, trace, begun) = (&self.client, &self.gid, self.trace.as_ref(), self.begun);
         let reply = Trying { client, gid, trace, begun, branch: &branch, at: &at, deadline }.reply().await?;
-        self.seen().tried.insert(branch.id);
+        let mut seen = self.seen();
+        if is_step {
+            seen.end_step(branch.id.as_str());
+        }
+        seen.tried.insert(branch.id);
         Ok(reply)
     }
 
@@ -193,6 +219,22 @@ impl Scope {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         // Nothing that holds it can panic half-way.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    /// What a step comes after: what it says, or else the last that are done. Begun again, the same.
+    fn begin_step(&mut self, id: &str, after: Vec<String>) -> Vec<String> {
+        let Self { steps, last, .. } = self;
+        let own = || if after.is_empty() { last.iter().cloned().collect() } else { after };
+        steps.entry(id.to_owned()).or_insert_with(own).clone()
+    }
+
+    fn end_step(&mut self, id: &str) {
+        for before in self.steps.get(id).into_iter().flatten() {
+            self.last.remove(before);
+        }
+        self.last.insert(id.to_owned());
     }
 }
 

@@ -91,6 +91,39 @@ async fn branches_can_be_tried_at_once_and_in_a_task() {
     assert_eq!(stub.phase(&gid), Some(Phase::Confirming));
 }
 
+/// C8 for a closure: what was done one after the other is compensated in the reverse.
+#[tokio::test]
+async fn steps_come_after_those_that_are_done_and_branches_of_tcc_after_none() {
+    let (stub, gid) = (Stub::start().await, new_gid());
+    stub.faults("tram/try", [Fault::Answer(409, json!({"code": "refused", "detail": "on strike"}))]);
+    let step = |id: &str| {
+        let at = stub.participant(id);
+        Branch::step(id, format!("{at}/try"), format!("{at}/cancel"))
+    };
+    let money = stub.participant("money");
+    let run = stub.client().transaction(gid.clone()).run(async |tcc| {
+        tcc.try_(step("flight")).await?;
+        tcc.try_branch("money", &money, &()).await?;
+        tokio::try_join!(tcc.try_(step("hotel")), tcc.try_(step("car")))?;
+        // Begun again it is the same branch.
+        tcc.try_(step("hotel")).await?;
+        tcc.try_(step("tour").after("hotel")).await?;
+        tcc.try_(step("tram")).await
+    });
+    assert!(matches!(run.await.unwrap_err(), RunError::Cancelled(Stop::Refused { .. })));
+    let mut order = stub.order(&gid);
+    order[2..4].sort();
+    let expected = [
+        r#"flight after []"#,
+        r#"money after []"#,
+        r#"car after ["flight"]"#,
+        r#"hotel after ["flight"]"#,
+        r#"tour after ["hotel"]"#,
+        r#"tram after ["car", "tour"]"#,
+    ];
+    assert_eq!(order, expected);
+}
+
 #[tokio::test]
 async fn a_refusal_cancels_and_says_why() {
     let (stub, gid) = (Stub::start().await, new_gid());

@@ -137,6 +137,13 @@ impl Stub {
     }
 
     /// Lets something happen to a transaction from elsewhere.
+    /// Its branches, each with those it comes after.
+    pub(crate) fn order(&self, gid: &Gid) -> Vec<String> {
+        let transactions = self.0.transactions.lock().unwrap();
+        let branches = transactions[gid.as_str()].branches();
+        branches.iter().map(|b| format!("{} after {:?}", b.definition().id, b.definition().after)).collect()
+    }
+
     pub(crate) fn apply(&self, gid: &Gid, event: Event) {
         self.0.transactions.lock().unwrap().get_mut(gid.as_str()).unwrap().apply(event, now()).unwrap();
         self.0.changed.send_replace(());
