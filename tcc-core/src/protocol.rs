@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// What the ids of our own begin with: of the coordinator's alerts, and of the guard's rows for what is no branch.
+pub const OWN: &str = "tcc/";
+
 /// What is asked of a participant, or of the initiator ([`Operation::Check`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {

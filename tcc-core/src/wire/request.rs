@@ -284,7 +284,14 @@ fn branches(requests: Vec<BranchRequest>, decider: Decider) -> Result<Vec<Defini
 
 impl BranchRequest {
     fn parse(self, place: At<'_>, decider: Decider) -> Result<Definition, Invalid> {
-        let id = self.id.parse().map_err(|why| Invalid::new(At(&place, &"id"), why))?;
+        let id: BranchId = self.id.parse().map_err(|why| Invalid::new(At(&place, &"id"), why))?;
+        if id.as_str().starts_with(protocol::OWN) {
+            // A guard has rows under such names for what is no branch.
+            return Err(Invalid::new(
+                At(&place, &"id"),
+                format!("begins with {}, as only our own do", protocol::OWN),
+            ));
+        }
         if self.after.len() > limits::BRANCHES {
             return Err(Invalid::new(
                 At(&place, &"after"),

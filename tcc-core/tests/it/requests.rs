@@ -63,6 +63,7 @@ fn each_mistake_in_a_begin_is_named_by_its_place() {
         (two("", r#","after":["a","a"]"#), "/branches/1/after/1 names a a second time"),
         (mistake(r#"{"branches":[{"id":"a","at":"t:a"},{"id":"a","at":"t:a"}]}"#), "/branches/0/id stands twice"),
         (two("", r#","after":["a"]"#), "fine: Trying"),
+        (mistake(r#"{"branches":[{"id":"tcc/sender","confirm":"t:a"}]}"#), "/branches/0/id begins with tcc/"),
         (mistake(r#"{"branches":[{"id":"a","confirm":"t:a"}]}"#), "fine: Confirming"),
         (mistake(r#"{"decider":"initiator"}"#), "fine: Trying"),
     ];

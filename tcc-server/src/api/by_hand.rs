@@ -11,6 +11,7 @@ use super::asked::{Named, NamedBranch, Waiting, Waits};
 use super::body::Body;
 use super::openapi::Changing;
 use super::problem::Failure;
+use super::transactions::not_ours;
 use super::{Api, follow, listen, own_task, told};
 
 /// Has called now what is due later.
@@ -62,6 +63,7 @@ pub(super) async fn resend(
     body: Body<ResendRequest>,
 ) -> Result<Response, Failure> {
     let (under, acting) = (body.0.parse()?, api.coordinator.clone());
+    not_ours(&under)?;
     let waiting = listen(&api, &under, waiting);
     let (named, anew) = (gid.clone(), under.clone());
     let begun = own_task(&api, async move { acting.resend(&gid, anew).await }).await;

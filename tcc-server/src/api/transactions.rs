@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use tcc_core::Gid;
 use tcc_core::wire::{
-    BeginRequest, CancelRequest, ConfirmRequest, RegisterRequest, TransactionEvents, TransactionView,
+    BeginRequest, CancelRequest, ConfirmRequest, ProblemCode, RegisterRequest, TransactionEvents,
+    TransactionView,
 };
+use tcc_core::{Gid, protocol};
 
 use super::asked::{Named, Waiting, Waits};
 use super::body::Body;
@@ -34,12 +35,22 @@ pub(super) async fn begin(
 ) -> Result<Response, Failure> {
     let mut begin =
         body.0.parse(|| Gid::try_from(uuid::Uuid::now_v7().to_string()).expect("a UUID is a gid"))?;
+    not_ours(&begin.gid)?;
     begin.traceparent = traceparent(&headers);
     let (gid, acting) = (begin.gid.clone(), api.coordinator.clone());
     let waiting = listen(&api, &gid, waiting);
     let begun = own_task(&api, async move { acting.begin(begin).await }).await;
     let begun = begun.map_err(|failure| failure.of(&gid))?;
     Ok(told(&api, begun, waiting).await)
+}
+
+/// Whether a caller may begin a transaction of this gid.
+pub(super) fn not_ours(gid: &Gid) -> Result<(), Failure> {
+    if gid.as_str().starts_with(protocol::OWN) {
+        let why = format!("the gid begins with {}, as only the coordinator's own do", protocol::OWN);
+        return Err(Failure::new(ProblemCode::Invalid, why).at("/gid"));
+    }
+    Ok(())
 }
 
 /// How a transaction stands.

@@ -178,3 +178,15 @@ async fn the_same_matter_in_other_words_is_not_told_again() {
     assert_eq!(list(&mut api, "?prefix=tcc%2Falert%2F").await.len(), 1);
     drop((scheduler, other));
 }
+
+/// Or whoever begins it first would have an alert unsaid.
+#[tokio::test]
+async fn the_gids_of_alerts_are_nobody_elses() {
+    let bench = Bench::new(&script());
+    let mut api = Api::of(&bench);
+    let begin = json!({"gid": "tcc/alert/0/00", "branches": [{"id": "mail", "confirm": "t:hook"}]});
+    let (code, problem) = api.ask("POST", "", Some(begin)).await;
+    assert_eq!((code.as_u16(), &problem["pointer"]), (422, &json!("/gid")), "{problem}");
+    let (code, problem) = api.ask("POST", "/n/resend", Some(json!({"gid": "tcc/alert/0/00"}))).await;
+    assert_eq!((code.as_u16(), &problem["pointer"]), (422, &json!("/gid")), "{problem}");
+}
