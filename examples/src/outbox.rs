@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use tcc_client::{BoxError, Branch, Client, LocalError, Outbox, SqliteDatabase};
-use tcc_server::Scheduler;
+use tcc_server::{Scheduler, Settings};
 
 use crate::loyalty::{Books, Points};
 use crate::serving;
@@ -61,7 +61,8 @@ impl Shop {
     /// # Errors
     /// When a file or a port cannot be opened.
     pub async fn start_coordinator(&self, folder: &Path) -> Result<Scheduler, BoxError> {
-        let (at, scheduler) = serving::coordinator(folder, std::future::pending()).await?;
+        let (at, scheduler) =
+            serving::coordinator(folder, Settings::default(), std::future::pending()).await?;
         let client = Client::new(&at)?;
         tokio::spawn(self.outbox.relay(client).run());
         Ok(scheduler)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tcc_client::{BoxError, Branch, Client, Gid, Participants};
-use tcc_server::Scheduler;
+use tcc_server::{Scheduler, Settings};
 use tokio::sync::Notify;
 
 use crate::loyalty::{Books, Points};
@@ -37,7 +37,8 @@ impl Shop {
 
         let cut = Arc::new(Notify::new());
         let stop = cut.clone();
-        let (at, scheduler) = serving::coordinator(folder, async move { stop.notified().await }).await?;
+        let (at, scheduler) =
+            serving::coordinator(folder, Settings::default(), async move { stop.notified().await }).await?;
         let client = Client::builder(&at).repeat_for(Duration::from_secs(1)).build()?;
         Ok(Self { books, client, orders, loyalty, cut, _scheduler: scheduler })
     }

@@ -23,18 +23,19 @@ pub async fn serve(router: Router) -> Result<String, BoxError> {
     Ok(at)
 }
 
-/// Starts a coordinator with its log in this folder; its API answers until the future is done. Returns the URL of the
+/// Starts a coordinator with its log in this folder and these settings; its API answers until the future is done. Returns the URL of the
 /// API, and what drives the transactions.
 ///
 /// # Errors
 /// When a file or a port cannot be opened.
 pub async fn coordinator(
     folder: &Path,
+    settings: Settings,
     until: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(String, Scheduler), BoxError> {
     let store = SqliteStore::open(folder.join("tcc.db"), SqliteOptions::default())?;
     let transports = Transports::new().with(HttpTransport::new(AllowList::default())?);
-    let coordinator = Coordinator::new(Arc::new(store), transports, Settings::default());
+    let coordinator = Coordinator::new(Arc::new(store), transports, settings);
     let scheduler = Scheduler::start(coordinator.clone());
     let listening = Listening::on("127.0.0.1:0".parse()?).await?;
     let at = format!("http://{}", listening.address());

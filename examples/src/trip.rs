@@ -9,6 +9,7 @@ use tcc_client::{
     BoxError, Branch, Call, Client, Participant, Participants, Phase, SqliteDatabase, Submission, Tried, Tx,
     Wait,
 };
+use tcc_server::Settings;
 
 use crate::serving::{self, serve};
 
@@ -79,7 +80,7 @@ pub async fn book(folder: &Path, places: [(&'static str, u32); 3]) -> Result<Tri
         let at = serve(Participants::new().add("places", Places, db.clone()).into_router()).await?;
         services.push((name, at, db));
     }
-    let (at, scheduler) = serving::coordinator(folder, std::future::pending()).await?;
+    let (at, scheduler) = serving::coordinator(folder, Settings::default(), std::future::pending()).await?;
     let client = Client::new(&at)?;
 
     let gid = "trip/2026-12".parse()?;

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod embedded;
+mod notification;
 mod outbox;
 mod points;
 mod readme;
