@@ -252,6 +252,37 @@ async fn calls_are_signed_by_every_key_or_by_those_of_their_destination_and_keys
     assert!(!coordinator.whole_log().contains("whsec_"));
 }
 
+/// What nobody could be told, and what a participant answers wrongly: a webhook hears of both, signed, once, and of the second
+/// also after a kill.
+#[tokio::test]
+async fn a_webhook_is_told_signed_what_calls_for_a_human() {
+    let (shop, operator, directory) = (Recorder::start().await, Recorder::start().await, directory());
+    *shop.fails_to.lock().unwrap() = "/paid".to_owned();
+    let keys = file(directory.path(), "keys", OLD);
+    let text = format!("signing-key-file = {keys:?}\nalert-url = \"{}/alerts\"\n", operator.at());
+    let mut coordinator = with_file(&text, &directory).await;
+    let notify = json!({"gid": "paid/1", "branches": [{"id": "shop", "confirm": format!("{}/paid", shop.at()),
+        "retry": {"intervals_ms": [20], "give_up": true}}]});
+    assert_eq!(coordinator.ask("POST", "", Some(notify)).await.0, 201);
+    let alerts = eventually("an alert", async || Some(operator.take()).filter(|told| !told.is_empty())).await;
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+    assert_eq!((alerts[0].path(), verified(&alerts[0], OLD)), ("/alerts", 1));
+    let said: serde_json::Value = serde_json::from_slice(&alerts[0].body).expect("JSON");
+    let expected = json!({"type": "tcc.attention", "gid": "paid/1", "phase": "Abandoned",
+        "attention": "given up after 2 calls; the last saw: status 503"});
+    assert_eq!(said, expected);
+
+    coordinator.kill().await;
+    coordinator.start().await;
+    let wrong = json!({"gid": "wrong", "branches": [{"id": "b", "confirm": format!("http://{}/none", coordinator.address())}]});
+    assert_eq!(coordinator.ask("POST", "", Some(wrong)).await.0, 201);
+    let alerts = eventually("an alert", async || Some(operator.take()).filter(|told| !told.is_empty())).await;
+    assert_eq!(alerts.len(), 1, "what was told before is not told again: {alerts:?}");
+    let said: serde_json::Value = serde_json::from_slice(&alerts[0].body).expect("JSON");
+    assert_eq!(said["gid"], json!("wrong"));
+    assert!(said["attention"].as_str().expect("a sentence").starts_with("status 404"), "{said}");
+}
+
 #[tokio::test]
 async fn participants_that_believe_signed_calls_alone_believe_the_coordinator_and_initiators_that_sign() {
     let directory = directory();
