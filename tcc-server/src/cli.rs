@@ -32,6 +32,8 @@ use crate::coordinator::{Coordinator, chain};
 use crate::scheduler::{Drained, Scheduler};
 use crate::settings::Settings;
 use crate::store::{SqliteOptions, SqliteStore};
+#[cfg(feature = "brokers")]
+use crate::transport::BrokerTransport;
 use crate::transport::{HttpTransport, Transports};
 
 const EXIT_USAGE: u8 = 2;
@@ -89,12 +91,15 @@ fn log(flags: &Flags) {
 }
 
 async fn run(config: Config) -> Result<ExitCode, String> {
-    let Config { flags, callers, calls, bounds, tls } = config;
+    let Config { flags, callers, calls, bounds, tls, .. } = config;
     let told = told_to_stop()?;
     let store = SqliteStore::open(&flags.db, SqliteOptions::default()).map_err(|error| chain(&error))?;
     #[cfg(feature = "otel")]
     let collector = crate::traces::Collector::of_environment(&calls.authorities)?;
     let transport = HttpTransport::with(calls).map_err(|error| chain(&error))?;
+    let transports = Transports::new().with(transport);
+    #[cfg(feature = "brokers")]
+    let transports = transports.with(BrokerTransport::new(config.brokers));
     let settings = Settings {
         retention: flags.retention,
         remember: flags.remember,
@@ -106,7 +111,7 @@ async fn run(config: Config) -> Result<ExitCode, String> {
     };
     let log_failed = store.failed();
     let meter = store.meter();
-    let coordinator = Coordinator::new(Arc::new(store), Transports::new().with(transport), settings);
+    let coordinator = Coordinator::new(Arc::new(store), transports, settings);
     coordinator.meter(meter);
     #[cfg(feature = "otel")]
     collector.iter().for_each(|collector| coordinator.trace(collector.provider()));

@@ -110,6 +110,12 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 /// How often a waiting request looks into the store, for what other nodes did.
 pub const WAIT_POLL: Duration = Duration::from_secs(1);
+/// Connections to brokers that are kept; beyond it all are made anew, so that endpoints cannot gather them.
+pub const BROKER_CONNECTIONS: usize = 256;
+/// How long connecting to a broker may take, with what the two say to each other before the first message.
+pub const BROKER_CONNECT: Duration = Duration::from_secs(10);
+/// How long a broker may leave everything unanswered before a call that timed out takes its connection for dead.
+pub const BROKER_SILENCE: Duration = Duration::from_secs(1);
 /// How long connecting to a participant may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The wait of `tcc-server conformance` before it repeats a call: of 60 that are answered pending, six seconds.

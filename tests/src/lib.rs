@@ -1,5 +1,6 @@
 //! What tests of several crates need, and (in `tests/`) the tests that need several crates.
 
+mod broker;
 #[cfg(feature = "processes")]
 pub mod dns;
 #[cfg(feature = "processes")]
@@ -16,6 +17,7 @@ mod proxy;
 #[cfg(feature = "processes")]
 mod spoilt;
 
+pub use broker::Broker;
 pub use mariadb::{Mariadb, mariadb};
 pub use postgres::{Postgres, postgres, skipped};
 #[cfg(feature = "processes")]

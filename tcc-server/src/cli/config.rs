@@ -8,11 +8,13 @@ use std::path::Path;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use super::destination::Destination;
+use super::destination::{Destination, Whom};
 use super::file::{File, Place, Setting, is_setting};
 use super::flags::{Command, CommandLine, Flags, Look};
 use crate::api::{Callers, Tls, Token};
 use crate::settings::Bounds;
+#[cfg(feature = "brokers")]
+use crate::transport::BrokerOptions;
 use crate::transport::{AllowList, Authorities, HttpOptions, SigningKeys};
 
 /// What is to be done.
@@ -29,6 +31,8 @@ pub(super) struct Config {
     pub(super) flags: Flags,
     pub(super) callers: Callers,
     pub(super) calls: HttpOptions,
+    #[cfg(feature = "brokers")]
+    pub(super) brokers: BrokerOptions,
     pub(super) bounds: BTreeMap<String, Bounds>,
     pub(super) tls: Option<Tls>,
 }
@@ -185,10 +189,27 @@ impl Config {
         };
         let tls = tls(&flags, origins)?;
         let bounded = destinations.iter().filter(|destination| destination.bounds.is_set());
-        let bounds = bounded.map(|one| (one.peer.destination().to_owned(), one.bounds.clone())).collect();
-        let peers = destinations.into_iter().map(|destination| destination.peer).collect();
+        let bounds = bounded.map(|one| (one.whom.destination().to_owned(), one.bounds.clone())).collect();
+        let mut peers = Vec::new();
+        #[cfg(feature = "brokers")]
+        let mut brokers = BrokerOptions { allow: allow.clone(), ..BrokerOptions::default() };
+        for destination in destinations {
+            match destination.whom {
+                Whom::Peer(peer) => peers.push(peer),
+                #[cfg(feature = "brokers")]
+                Whom::Broker(_, login) => brokers.logins.extend(login),
+            }
+        }
         let calls = HttpOptions { allow, authorities, signing, peers };
-        Ok(Self { flags, callers, calls, bounds, tls })
+        Ok(Self {
+            flags,
+            callers,
+            calls,
+            #[cfg(feature = "brokers")]
+            brokers,
+            bounds,
+            tls,
+        })
     }
 }
 

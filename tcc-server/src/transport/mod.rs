@@ -2,6 +2,12 @@
 
 #[cfg(feature = "http")]
 mod address;
+#[cfg(feature = "brokers")]
+#[cfg_attr(
+    not(all(feature = "amqp", feature = "nats", feature = "redis")),
+    allow(dead_code, reason = "not every broker needs everything")
+)]
+mod broker;
 #[cfg(feature = "http")]
 mod http;
 mod local;
@@ -21,6 +27,8 @@ use tcc_core::{Call, Endpoint, Timestamp};
 
 #[cfg(feature = "http")]
 pub use address::{AllowList, BadAllowance};
+#[cfg(feature = "brokers")]
+pub use broker::{BadLogin, BrokerLogin, BrokerOptions, BrokerTransport};
 #[cfg(feature = "http")]
 pub use http::{HttpOptions, HttpTransport, TransportError};
 pub use local::LocalTransport;

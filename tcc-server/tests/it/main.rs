@@ -6,6 +6,8 @@ mod alerts;
 mod api;
 #[cfg(feature = "http")]
 mod asking;
+#[cfg(feature = "brokers")]
+mod brokers;
 #[cfg(feature = "http")]
 mod by_hand;
 mod coordinator;

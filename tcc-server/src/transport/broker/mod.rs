@@ -1,0 +1,247 @@
+//! Deliveries to brokers: each is done once the broker has confirmed that it has the message, and not before.
+//!
+//! A connection is kept for each broker and made anew when it breaks or hangs. What was sent over one that broke may have
+//! arrived: that is unknown, and sent again under the same id.
+
+#[cfg(feature = "amqp")]
+mod amqp;
+mod login;
+mod message;
+#[cfg(feature = "nats")]
+mod nats;
+mod place;
+#[cfg(feature = "redis")]
+mod redis;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use foldhash::HashMap;
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+use tcc_core::Endpoint;
+use tcc_core::answer::{Answer, Failure, Response};
+use tcc_core::store::BoxFuture;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::address::AllowList;
+use super::{Outgoing, Transport};
+use crate::limits;
+pub use login::{BadLogin, BrokerLogin};
+use message::Message;
+use place::Place;
+
+/// Delivers to the brokers whose features are on.
+pub struct BrokerTransport {
+    options: Arc<BrokerOptions>,
+    connections: Mutex<HashMap<String, Opening>>,
+}
+
+/// How brokers are delivered to.
+#[derive(Clone, Debug)]
+pub struct BrokerOptions {
+    /// What may be connected to.
+    pub allow: AllowList,
+    /// The `source` of every message, as CloudEvents has it: who sent it.
+    pub source: String,
+    /// Who single brokers are told this is.
+    pub logins: Vec<BrokerLogin>,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self { allow: AllowList::default(), source: "tcc".to_owned(), logins: Vec::new() }
+    }
+}
+
+/// A broker of one kind.
+trait Kind: Send + Sync {
+    fn scheme(&self) -> &'static str;
+
+    /// The port of an endpoint that names none.
+    fn port(&self) -> u16;
+
+    /// What an endpoint's query may say, beside what it may say for all.
+    fn options(&self) -> &'static [&'static str];
+
+    /// Whether a message can be delivered there.
+    fn check(&self, place: &Place) -> Result<(), String>;
+
+    /// What a connection is bound to, beside the broker's address.
+    fn scope(&self, place: &Place) -> String;
+
+    fn connect(&self, dial: Dial) -> BoxFuture<'static, Result<Box<dyn Connection>, Answer>>;
+}
+
+/// A connection to a broker.
+trait Connection: Send + Sync {
+    /// Whether it may be used, as far as is known.
+    fn is_open(&self) -> bool;
+
+    /// Delivers a message, and waits for the broker's confirmation.
+    fn deliver<'a>(&'a self, place: &'a Place, message: &'a Message) -> BoxFuture<'a, Answer>;
+}
+
+/// What a connection is made by.
+struct Dial {
+    /// Checked: no name is looked up again.
+    address: SocketAddr,
+    /// User and password.
+    login: Option<(String, String)>,
+    scope: String,
+}
+
+/// A connection that is being made, was made, or could not be.
+type Opening = Shared<BoxFuture<'static, Result<Arc<Open>, Answer>>>;
+
+struct Open {
+    connection: Box<dyn Connection>,
+    /// How many answers came over it.
+    answers: AtomicU64,
+}
+
+static KINDS: &[&dyn Kind] = &[
+    #[cfg(feature = "amqp")]
+    &amqp::Amqp,
+    #[cfg(feature = "nats")]
+    &nats::Nats,
+    #[cfg(feature = "redis")]
+    &redis::Redis,
+];
+
+const SCHEMES: &[&str] = &[
+    #[cfg(feature = "amqp")]
+    "amqp",
+    #[cfg(feature = "nats")]
+    "nats",
+    #[cfg(feature = "redis")]
+    "redis",
+];
+
+impl BrokerTransport {
+    /// One that delivers as these say. It needs a tokio runtime where files are to be read again.
+    #[must_use]
+    pub fn new(options: BrokerOptions) -> Self {
+        options.logins.iter().for_each(BrokerLogin::follow);
+        Self { options: Arc::new(options), connections: Mutex::default() }
+    }
+
+    fn place(&self, endpoint: &Endpoint) -> Result<Place, String> {
+        let place = Place::read(endpoint, KINDS)?;
+        self.options.allow.check(&place.url)?;
+        place.kind.check(&place)?;
+        Ok(place)
+    }
+
+    /// The connection that a place is reached by; the same for all who need it.
+    fn connection(&self, place: &Place) -> Opening {
+        let mut connections = self.connections.lock().expect("no code under this lock can panic");
+        if let Some(opening) = connections.get(&place.connection) {
+            match opening.peek() {
+                None => return opening.clone(),
+                Some(Ok(open)) if open.connection.is_open() => return opening.clone(),
+                Some(Ok(_) | Err(_)) => {}
+            }
+        }
+        if connections.len() >= limits::BROKER_CONNECTIONS {
+            connections.clear();
+        }
+        // In a task of its own: whoever asked first may not wait to its end.
+        let opened = tokio::spawn(open(place.clone(), self.options.clone()));
+        let opened: BoxFuture<'static, _> =
+            Box::pin(async move { opened.await.unwrap_or(Err(Answer::None(Failure::Other))) });
+        let opening = opened.shared();
+        connections.insert(place.connection.clone(), opening.clone());
+        opening
+    }
+
+    /// Has the next delivery make another connection. Others that wait for an answer over this one go on waiting.
+    fn forget(&self, place: &Place, broken: &Arc<Open>) {
+        let mut connections = self.connections.lock().expect("no code under this lock can panic");
+        let same = |opening: &Opening| matches!(opening.peek(), Some(Ok(open)) if Arc::ptr_eq(open, broken));
+        if connections.get(&place.connection).is_some_and(same) {
+            connections.remove(&place.connection);
+        }
+    }
+
+    async fn deliver(&self, outgoing: Outgoing) -> Answer {
+        let by = Instant::now() + outgoing.timeout;
+        let Ok(place) = self.place(&outgoing.call.endpoint) else {
+            return Answer::None(Failure::Forbidden);
+        };
+        let Some(message) = Message::of(&outgoing.call, &place, &self.options.source) else {
+            // A broker can be told, and cannot be asked.
+            return status(405);
+        };
+        let open = match timeout_at(by, self.connection(&place)).await {
+            Ok(Ok(open)) => open,
+            Ok(Err(answer)) => return answer,
+            Err(_) => return Answer::None(Failure::TimedOut),
+        };
+        let (sent, before) = (Instant::now(), open.answers.load(Ordering::Relaxed));
+        match timeout_at(by, open.connection.deliver(&place, &message)).await {
+            Ok(answer) => {
+                match &answer {
+                    Answer::Response(_) => _ = open.answers.fetch_add(1, Ordering::Relaxed),
+                    Answer::None(_) => self.forget(&place, &open),
+                }
+                answer
+            }
+            Err(_) => {
+                let silent = open.answers.load(Ordering::Relaxed) == before;
+                if silent && sent.elapsed() >= limits::BROKER_SILENCE {
+                    self.forget(&place, &open);
+                }
+                Answer::None(Failure::TimedOut)
+            }
+        }
+    }
+}
+
+impl Transport for BrokerTransport {
+    fn schemes(&self) -> &[&'static str] {
+        SCHEMES
+    }
+
+    fn check(&self, endpoint: &Endpoint) -> Result<(), String> {
+        self.place(endpoint).map(drop)
+    }
+
+    fn destination(&self, endpoint: &Endpoint) -> String {
+        Place::read(endpoint, KINDS).map_or_else(|_| String::new(), |place| place.destination())
+    }
+
+    fn call(&self, outgoing: Outgoing) -> BoxFuture<'_, Answer> {
+        Box::pin(self.deliver(outgoing))
+    }
+}
+
+/// Makes a connection to an address that was checked.
+async fn open(place: Place, options: Arc<BrokerOptions>) -> Result<Arc<Open>, Answer> {
+    let dialled = timeout(limits::BROKER_CONNECT, dial(&place, &options)).await;
+    let connection = dialled.unwrap_or(Err(Answer::None(Failure::TimedOut)))?;
+    Ok(Arc::new(Open { connection, answers: AtomicU64::new(0) }))
+}
+
+async fn dial(place: &Place, options: &BrokerOptions) -> Result<Box<dyn Connection>, Answer> {
+    let found = tokio::net::lookup_host((place.bare_host(), place.port)).await;
+    let addresses: Vec<SocketAddr> = found.map_err(|_| Answer::None(Failure::Dns))?.collect();
+    let allowed = options.allow.check_resolved(&place.host, &addresses);
+    allowed.map_err(|_| Answer::None(Failure::Forbidden))?;
+    let login = options.logins.iter().find(|login| login.is_of(place)).map(BrokerLogin::good);
+    let mut last = Answer::None(Failure::Dns);
+    for address in addresses {
+        let dial = Dial { address, login: login.clone(), scope: place.kind.scope(place) };
+        match place.kind.connect(dial).await {
+            Ok(connection) => return Ok(connection),
+            Err(answer) => last = answer,
+        }
+    }
+    Err(last)
+}
+
+/// What HTTP would say: 4xx calls for a human, 5xx may pass.
+fn status(status: u16) -> Answer {
+    Answer::Response(Response { status, retry_after: None, body: Some(Vec::new()) })
+}

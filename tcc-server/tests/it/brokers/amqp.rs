@@ -1,0 +1,84 @@
+//! RabbitMQ.
+
+use lapin::options::{BasicGetOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use tcc_core::Phase;
+use tcc_tests::Broker;
+
+use super::{PATIENCE, Received, Sender, check_all, options};
+
+async fn channel(broker: &Broker) -> Channel {
+    let at = format!("amqp://127.0.0.1:{}", broker.port());
+    let connection = Connection::connect(&at, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    // It goes with the connection.
+    tokio::spawn(async move {
+        tokio::time::sleep(PATIENCE * 4).await;
+        drop(connection);
+    });
+    channel
+}
+
+async fn declare(channel: &Channel, queue: &str) {
+    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), durable, FieldTable::default()).await.unwrap();
+}
+
+fn received(properties: &BasicProperties, data: &[u8]) -> Received {
+    let text = |value: &AMQPValue| match value {
+        AMQPValue::LongString(text) => text.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let headers = properties.headers().as_ref().unwrap().inner();
+    let attributes = headers.iter().filter_map(|(name, value)| {
+        Some((name.as_str().strip_prefix("cloudEvents_")?.to_owned(), text(value)))
+    });
+    assert_eq!(properties.delivery_mode(), &Some(2), "persistent");
+    Received {
+        id: properties.message_id().as_ref().unwrap().to_string(),
+        attributes: attributes.collect(),
+        shop: text(&headers["x-shop"]),
+        content_type: properties.content_type().as_ref().unwrap().to_string(),
+        data: String::from_utf8(data.to_vec()).unwrap(),
+    }
+}
+
+async fn drain(channel: &Channel, queue: &str) -> Vec<Received> {
+    let mut all = Vec::new();
+    let unasked = BasicGetOptions { no_ack: true };
+    while let Some(got) = channel.basic_get(queue.into(), unasked).await.unwrap() {
+        all.push(received(&got.delivery.properties, &got.delivery.data));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbitmq_has_every_message_although_it_is_killed() {
+    let Some(mut broker) = tokio::task::block_in_place(Broker::rabbitmq) else { return };
+    declare(&channel(&broker).await, "orders").await;
+    let sender = Sender::new(options());
+    let endpoint = format!("amqp://127.0.0.1:{}/%2F?key=orders&type=order.placed", broker.port());
+    sender.deliver_while_killed(&mut broker, &endpoint).await;
+    check_all(&drain(&channel(&broker).await, "orders").await);
+
+    // To a queue that is not there: RabbitMQ would drop it, and confirm.
+    let nowhere = format!("amqp://127.0.0.1:{}?key=nowhere&type=order.placed", broker.port());
+    let (known, why) = sender.calls_for_a_human(1000, &nowhere).await;
+    assert_eq!(why, "status 404");
+    // To an exchange that is not there.
+    let unknown = format!("amqp://127.0.0.1:{}?exchange=unknown&key=a", broker.port());
+    let (_, why) = sender.calls_for_a_human(1001, &unknown).await;
+    assert_eq!(why, "status 404");
+    let (_, why) = sender.calls_for_a_human(1002, &endpoint.replace("/%2F", "/other")).await;
+    assert_eq!(why, "status 403");
+    // While one cannot be routed, the next can; and it is delivered itself as soon as it can be.
+    let next = sender.begin(1003, &endpoint).await;
+    assert_eq!(sender.ends(next).await, Phase::Confirmed);
+    let channel = channel(&broker).await;
+    declare(&channel, "nowhere").await;
+    assert_eq!(sender.ends(known).await, Phase::Confirmed);
+    let ids = |all: Vec<Received>| all.into_iter().map(|one| one.id).collect::<Vec<_>>();
+    assert_eq!(ids(drain(&channel, "nowhere").await), ["order/1000~placed"]);
+    assert_eq!(ids(drain(&channel, "orders").await), ["order/1003~placed"]);
+}

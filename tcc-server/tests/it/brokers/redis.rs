@@ -1,0 +1,88 @@
+//! Redis Streams.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+
+use redis::AsyncCommands;
+use redis::aio::MultiplexedConnection;
+use tcc_core::Phase;
+use tcc_server::transport::{BrokerLogin, BrokerOptions};
+use tcc_tests::Broker;
+
+use super::{Received, Sender, check_all, options};
+
+async fn connection(broker: &Broker) -> MultiplexedConnection {
+    let client = redis::Client::open(format!("redis://127.0.0.1:{}/3", broker.port())).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
+}
+
+async fn make_stream(connection: &mut MultiplexedConnection, name: &str) {
+    let mut make = redis::cmd("XGROUP");
+    make.arg("CREATE").arg(name).arg("points").arg("0").arg("MKSTREAM");
+    let () = make.query_async(connection).await.unwrap();
+}
+
+async fn drain(connection: &mut MultiplexedConnection, name: &str) -> Vec<Received> {
+    let mut range = redis::cmd("XRANGE");
+    let range = range.arg(name).arg("-").arg("+");
+    let entries: Vec<(String, Vec<String>)> = range.query_async(connection).await.unwrap();
+    let read = |(_, fields): (String, Vec<String>)| {
+        let fields: BTreeMap<_, _> =
+            fields.chunks(2).map(|field| (field[0].clone(), field[1].clone())).collect();
+        let attributes = fields
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix("ce_")?.to_owned(), value.clone())));
+        Received {
+            id: fields["ce_id"].clone(),
+            attributes: attributes.collect(),
+            shop: fields["x-shop"].clone(),
+            content_type: fields["content-type"].clone(),
+            data: fields["data"].clone(),
+        }
+    };
+    entries.into_iter().map(read).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_has_every_message_although_it_is_killed() {
+    let Some(mut broker) = tokio::task::block_in_place(Broker::redis) else { return };
+    make_stream(&mut connection(&broker).await, "orders").await;
+    let sender = Sender::new(options());
+    let endpoint = format!("redis://127.0.0.1:{}/orders?db=3&type=order.placed", broker.port());
+    sender.deliver_while_killed(&mut broker, &endpoint).await;
+    let mut connection = connection(&broker).await;
+    check_all(&drain(&mut connection, "orders").await);
+
+    // Nobody has made this stream, so nobody reads it.
+    let nowhere = format!("redis://127.0.0.1:{}/nowhere?db=3", broker.port());
+    let (known, why) = sender.calls_for_a_human(1000, &nowhere).await;
+    assert_eq!(why, "status 404");
+    let _: () = connection.set("a-text", "").await.unwrap();
+    let (_, why) = sender.calls_for_a_human(1001, &nowhere.replace("nowhere", "a-text")).await;
+    assert_eq!(why, "status 400");
+    make_stream(&mut connection, "nowhere").await;
+    assert_eq!(sender.ends(known).await, Phase::Confirmed);
+    assert_eq!(drain(&mut connection, "nowhere").await[0].id, "order/1000~placed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_is_told_who_this_is_and_takes_nothing_from_others() {
+    let Some(broker) = tokio::task::block_in_place(Broker::redis) else { return };
+    let mut connection = connection(&broker).await;
+    make_stream(&mut connection, "orders").await;
+    let mut set = redis::cmd("CONFIG");
+    let () = set.arg("SET").arg("requirepass").arg("secret:1").query_async(&mut connection).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("login");
+    std::fs::write(&file, "default:secret:1\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let at = format!("redis://127.0.0.1:{}", broker.port());
+    let endpoint = format!("{at}/orders?db=3&type=order.placed");
+    let (_, why) = Sender::new(options()).calls_for_a_human(1, &endpoint).await;
+    assert_eq!(why, "status 403");
+    let logins = vec![BrokerLogin::read(&at, &file).unwrap()];
+    let sender = Sender::new(BrokerOptions { logins, ..options() });
+    let known = sender.begin(2, &endpoint).await;
+    assert_eq!(sender.ends(known).await, Phase::Confirmed);
+    assert_eq!(drain(&mut connection, "orders").await[0].id, "order/2~placed");
+}
