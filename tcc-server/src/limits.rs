@@ -116,6 +116,12 @@ pub const BROKER_CONNECTIONS: usize = 256;
 pub const BROKER_CONNECT: Duration = Duration::from_secs(10);
 /// How long a broker may leave everything unanswered before a call that timed out takes its connection for dead.
 pub const BROKER_SILENCE: Duration = Duration::from_secs(1);
+/// How long Kafka's client tries by itself to deliver a message: no longer than most calls wait.
+pub const KAFKA_TIMEOUT: Duration = tcc_core::limits::DEFAULT_CALL_TIMEOUT;
+/// How long after a cluster was first asked for a topic it is taken for absent.
+pub const KAFKA_TOPIC: Duration = Duration::from_secs(2);
+/// Messages in the queue of Kafka's client: those whose calls timed out may still be in it.
+pub const KAFKA_MESSAGES: usize = 10_000;
 /// How long connecting to a participant may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The wait of `tcc-server conformance` before it repeats a call: of 60 that are answered pending, six seconds.

@@ -59,6 +59,34 @@ impl Broker {
         Some(broker)
     }
 
+    /// A Kafka; or `None` where the folder of its jars is not named, or Java not installed, after [`skipped`] has said so.
+    ///
+    /// # Panics
+    /// When it is installed and does not start.
+    #[must_use]
+    pub fn kafka() -> Option<Self> {
+        let (Some(jars), Some(java)) = (env::var("TCC_KAFKA").ok(), installed("java")) else {
+            skipped("Kafka is not installed (TCC_KAFKA names no folder of its jars, or no java in PATH)");
+            return None;
+        };
+        let [port, controller] = [(); 2].map(|()| free_port());
+        let settings = [
+            "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLLER".to_owned(),
+            format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
+            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
+            "auto.create.topics.enable=false\noffsets.topic.replication.factor=1\nlog.dirs=data".to_owned(),
+        ];
+        let java =
+            format!("{} -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp '{jars}/*'", java.display());
+        let format = "kafka.tools.StorageTool format -t AAAAAAAAAAAAAAAAAAAAAA -c settings";
+        let command = format!(
+            "[ -d data ] || {{ printf '{}\\n' >settings && {java} {format}; }} && exec {java} kafka.Kafka settings",
+            settings.join("\\n").replace('\n', "\\n")
+        );
+        Some(Self::start_new("kafka", port, &command))
+    }
+
     /// A NATS with JetStream; or `None` where it is not installed, after [`skipped`] has said so.
     ///
     /// # Panics

@@ -4,7 +4,7 @@
 mod address;
 #[cfg(feature = "brokers")]
 #[cfg_attr(
-    not(all(feature = "amqp", feature = "nats", feature = "redis")),
+    not(all(feature = "amqp", feature = "kafka", feature = "nats", feature = "redis")),
     allow(dead_code, reason = "not every broker needs everything")
 )]
 mod broker;

@@ -27,6 +27,10 @@ const ELSEWHERE: [(&str, &str); 9] = [
         "tests/run: cargo test -p tcc-tests --features otel --test it traces",
     ),
     (
+        "cargo install --path tcc-server --features amqp,kafka,nats,redis",
+        "tests/run: cargo test -p tcc-server --features amqp,kafka,nats,redis broker",
+    ),
+    (
         "cargo run -p tcc-examples --bin trip",
         "examples/tests/it/trip.rs: fn a_trip_is_booked_in_order_or_given_back_in_reverse",
     ),

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "amqp")]
 mod amqp;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod login;
 mod message;
 #[cfg(feature = "nats")]
@@ -104,6 +106,8 @@ struct Open {
 static KINDS: &[&dyn Kind] = &[
     #[cfg(feature = "amqp")]
     &amqp::Amqp,
+    #[cfg(feature = "kafka")]
+    &kafka::Kafka,
     #[cfg(feature = "nats")]
     &nats::Nats,
     #[cfg(feature = "redis")]
@@ -113,6 +117,8 @@ static KINDS: &[&dyn Kind] = &[
 const SCHEMES: &[&str] = &[
     #[cfg(feature = "amqp")]
     "amqp",
+    #[cfg(feature = "kafka")]
+    "kafka",
     #[cfg(feature = "nats")]
     "nats",
     #[cfg(feature = "redis")]
