@@ -99,7 +99,9 @@ async fn run(config: Config) -> Result<ExitCode, String> {
     let transport = HttpTransport::with(calls).map_err(|error| chain(&error))?;
     let transports = Transports::new().with(transport);
     #[cfg(feature = "brokers")]
-    let transports = transports.with(BrokerTransport::new(config.brokers));
+    let brokers = BrokerTransport::new(config.brokers).map_err(|error| chain(&error))?;
+    #[cfg(feature = "brokers")]
+    let transports = transports.with(brokers);
     let settings = Settings {
         retention: flags.retention,
         remember: flags.remember,

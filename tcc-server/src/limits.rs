@@ -116,6 +116,13 @@ pub const BROKER_CONNECTIONS: usize = 256;
 pub const BROKER_CONNECT: Duration = Duration::from_secs(10);
 /// How long a broker may leave everything unanswered before a call that timed out takes its connection for dead.
 pub const BROKER_SILENCE: Duration = Duration::from_secs(1);
+/// Addresses of a broker to which links are kept; beyond it all are made anew.
+pub const BROKER_ADDRESSES: usize = 256;
+/// What may wait to be asked of one of RocketMQ's servers, and for its answer before those that nobody waits for are
+/// forgotten.
+pub const REMOTING_ASKS: usize = 1024;
+/// Bytes that one of RocketMQ's servers may answer at once: routes of topics, on a cluster of any size.
+pub const REMOTING_REPLY: usize = 1024 * 1024;
 /// How long Kafka's client tries by itself to deliver a message: no longer than most calls wait.
 pub const KAFKA_TIMEOUT: Duration = tcc_core::limits::DEFAULT_CALL_TIMEOUT;
 /// How long after a cluster was first asked for a topic it is taken for absent.

@@ -20,7 +20,7 @@ pub struct Broker {
     orders: ChildStdin,
     done: BufReader<ChildStdout>,
     /// What has to be there as long as it, and is not killed with it.
-    _beside: Option<Box<Self>>,
+    beside: Option<Box<Self>>,
 }
 
 /// What a slow machine that does something else may need to start one.
@@ -55,50 +55,115 @@ impl Broker {
         ];
         let command = format!("exec env {} {}", settings.join(" "), server.display());
         let mut broker = Self::start_new("rabbitmq", port, &command);
-        broker._beside = Some(Box::new(names_served));
+        broker.beside = Some(Box::new(names_served));
         Some(broker)
     }
 
-    /// A Kafka; or `None` where the folder of its jars is not named, or Java not installed, after [`skipped`] has said so.
+    /// A Kafka, for this user and password alone if there are any; or `None` where it is not installed, after [`skipped`]
+    /// has said so.
     ///
     /// # Panics
     /// When it is installed and does not start.
     #[must_use]
-    pub fn kafka() -> Option<Self> {
-        let (Some(jars), Some(java)) = (env::var("TCC_KAFKA").ok(), installed("java")) else {
-            skipped("Kafka is not installed (TCC_KAFKA names no folder of its jars, or no java in PATH)");
-            return None;
-        };
+    pub fn kafka(login: Option<(&str, &str)>) -> Option<Self> {
+        let java = java("kafka")?;
         let [port, controller] = [(); 2].map(|()| free_port());
-        let settings = [
-            "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLLER".to_owned(),
+        let clients = if login.is_some() { "SASL_PLAINTEXT" } else { "PLAINTEXT" };
+        let mut settings = vec![
+            "process.roles=broker,controller\nnode.id=1\ncontroller.listener.names=CONTROLS".to_owned(),
             format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
-            format!("listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}"),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"),
+            format!("listeners=CLIENTS://127.0.0.1:{port},CONTROLS://127.0.0.1:{controller}"),
+            format!("listener.security.protocol.map=CLIENTS:{clients},CONTROLS:PLAINTEXT"),
+            format!("advertised.listeners=CLIENTS://127.0.0.1:{port}\ninter.broker.listener.name=CLIENTS"),
             "auto.create.topics.enable=false\noffsets.topic.replication.factor=1\nlog.dirs=data".to_owned(),
         ];
-        let java =
-            format!("{} -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp '{jars}/*'", java.display());
+        if let Some((user, password)) = login {
+            let module = "org.apache.kafka.common.security.plain.PlainLoginModule required";
+            let who = format!("username=\"{user}\" password=\"{password}\" user_{user}=\"{password}\";");
+            settings.push(format!("listener.name.clients.plain.sasl.jaas.config={module} {who}"));
+            settings
+                .push("sasl.enabled.mechanisms=PLAIN\nsasl.mechanism.inter.broker.protocol=PLAIN".to_owned());
+        }
         let format = "kafka.tools.StorageTool format -t AAAAAAAAAAAAAAAAAAAAAA -c settings";
+        let settings = written("settings", &settings);
         let command = format!(
-            "[ -d data ] || {{ printf '{}\\n' >settings && {java} {format}; }} && exec {java} kafka.Kafka settings",
-            settings.join("\\n").replace('\n', "\\n")
+            "[ -d data ] || {{ {settings} && {java} {format}; }} && exec {java} kafka.Kafka settings"
         );
         Some(Self::start_new("kafka", port, &command))
     }
 
-    /// A NATS with JetStream; or `None` where it is not installed, after [`skipped`] has said so.
+    /// A RocketMQ, for this user and password alone if there are any, and its name server [beside](Self::beside) it; or
+    /// `None` where it is not installed, after [`skipped`] has said so.
     ///
     /// # Panics
     /// When it is installed and does not start.
     #[must_use]
-    pub fn nats() -> Option<Self> {
+    pub fn rocketmq(login: Option<(&str, &str)>) -> Option<Self> {
+        let java = java("rocketmq")?;
+        // On a disk that is nearly full it would take nothing.
+        let java =
+            java.replace(" -cp", " -Duser.home=. -Drocketmq.broker.diskSpaceWarningLevelRatio=0.99 -cp");
+        let start = |settings: &[String], class: &str| {
+            let settings = written("settings", settings);
+            format!("{settings} && ROCKETMQ_HOME=$PWD exec {java} org.apache.rocketmq.{class} -c settings")
+        };
+        // It listens two below its port as well.
+        let rows = std::iter::repeat_with(|| [(); 3].map(|()| free_port()));
+        let in_a_row = |[below, names, port]: &[u16; 3]| below + 1 == *names && names + 1 == *port;
+        let [_, names, port] = rows.take(1000).find(in_a_row).expect("three free ports in a row");
+        let replicas = free_port();
+        let settings = [format!("listenPort={names}\nbindAddress=127.0.0.1")];
+        let beside = Self::start_new("names", names, &start(&settings, "namesrv.NamesrvStartup"));
+        let mut settings = vec![
+            format!("listenPort={port}\nhaListenPort={replicas}\nbindAddress=127.0.0.1\nbrokerIP1=127.0.0.1"),
+            format!("namesrvAddr=127.0.0.1:{names}\nbrokerName=tcc\nbrokerId=0\nautoCreateTopicEnable=false"),
+            "storePathRootDir=data\nstorePathCommitLog=data/log\nmappedFileSizeCommitLog=16777216".to_owned(),
+            "flushDiskType=SYNC_FLUSH\ndiskMaxUsedSpaceRatio=99".to_owned(),
+        ];
+        if let Some((user, password)) = login {
+            let provider = "org.apache.rocketmq.auth.authentication.provider";
+            settings.extend([
+                format!("authenticationEnabled=true\nauthenticationProvider={provider}.DefaultAuthenticationProvider"),
+                format!("authenticationMetadataProvider={provider}.LocalAuthenticationMetadataProvider"),
+                format!("initAuthenticationUser={{\"username\":\"{user}\",\"password\":\"{password}\"}}"),
+                format!(
+                    "innerClientAuthenticationCredentials={{\"accessKey\":\"{user}\",\"secretKey\":\"{password}\"}}"
+                ),
+            ]);
+        }
+        let mut broker = Self::start_new("rocketmq", port, &start(&settings, "broker.BrokerStartup"));
+        broker.beside = Some(Box::new(beside));
+        Some(broker)
+    }
+
+    /// An ActiveMQ that speaks AMQP 1.0; or `None` where it is not installed, after [`skipped`] has said so.
+    ///
+    /// # Panics
+    /// When it is installed and does not start.
+    #[must_use]
+    pub fn activemq() -> Option<Self> {
+        let java = java("activemq")?;
+        let port = free_port();
+        let broker = format!(
+            "broker:(amqp://127.0.0.1:{port})?brokerName=tcc&dataDirectory=data&useJmx=false&useShutdownHook=false"
+        );
+        let command = format!("exec {java} org.apache.activemq.console.Main start '{broker}'");
+        Some(Self::start_new("activemq", port, &command))
+    }
+
+    /// A NATS with JetStream and these flags beside those it needs; or `None` where it is not installed, after [`skipped`]
+    /// has said so.
+    ///
+    /// # Panics
+    /// When it is installed and does not start.
+    #[must_use]
+    pub fn nats(more: &str) -> Option<Self> {
         let Some(server) = installed("nats-server") else {
             skipped("NATS is not installed (no nats-server in PATH or sbin)");
             return None;
         };
         let port = free_port();
-        let command = format!("exec {} -a 127.0.0.1 -p {port} -js -sd $PWD/data", server.display());
+        let command = format!("exec {} -a 127.0.0.1 -p {port} -js -sd $PWD/data {more}", server.display());
         Some(Self::start_new("nats", port, &command))
     }
 
@@ -125,6 +190,31 @@ impl Broker {
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What has to be there for it.
+    ///
+    /// # Panics
+    /// When it needs nothing.
+    #[must_use]
+    pub fn beside(&self) -> &Self {
+        self.beside.as_ref().expect("it needs something")
+    }
+
+    /// Has it do nothing any more, with every connection left as it is (SIGSTOP).
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn pause(&mut self) {
+        self.order("pause");
+    }
+
+    /// Has it go on after a pause.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn resume(&mut self) {
+        self.order("resume");
     }
 
     /// Ends it as a power cut of the process would (SIGKILL).
@@ -172,7 +262,7 @@ impl Broker {
         let mut watchdog = watch(&folder, command);
         let orders = watchdog.stdin.take().expect("it is piped");
         let done = BufReader::new(watchdog.stdout.take().expect("it is piped"));
-        let mut broker = Self { port, folder, watchdog, orders, done, _beside: None };
+        let mut broker = Self { port, folder, watchdog, orders, done, beside: None };
         broker.start();
         broker
     }
@@ -187,6 +277,8 @@ fn watch(folder: &str, command: &str) -> Child {
             case $word in
             start) sh -c "$2" </dev/null >>log 2>&1 & ;;
             kill) kill -9 $! && wait $! 2>/dev/null ;;
+            pause) kill -STOP $! ;;
+            resume) kill -CONT $! ;;
             esac
             echo $word
         done
@@ -200,6 +292,23 @@ fn watch(folder: &str, command: &str) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .expect("sh runs")
+}
+
+/// What runs a class of a broker that is made of jars; or `None` where there is none of it, after [`skipped`] has said so.
+fn java(broker: &str) -> Option<String> {
+    let (Some(jars), Some(java)) = (env::var("TCC_JARS").ok(), installed("java")) else {
+        skipped(&format!(
+            "{broker} is not installed (TCC_JARS names no folder of its jars, or no java in PATH)"
+        ));
+        return None;
+    };
+    let frugal = "-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1";
+    Some(format!("{} {frugal} -cp '{jars}/{broker}/*'", java.display()))
+}
+
+/// What writes a file of these lines.
+fn written(file: &str, lines: &[String]) -> String {
+    format!("printf '{}\\n' >{file}", lines.join("\n").replace('\n', "\\n"))
 }
 
 fn installed(program: &str) -> Option<PathBuf> {

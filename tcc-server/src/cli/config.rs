@@ -13,9 +13,9 @@ use super::file::{File, Place, Setting, is_setting};
 use super::flags::{Command, CommandLine, Flags, Look};
 use crate::api::{Callers, Tls, Token};
 use crate::settings::Bounds;
-#[cfg(feature = "brokers")]
-use crate::transport::BrokerOptions;
 use crate::transport::{AllowList, Authorities, HttpOptions, SigningKeys};
+#[cfg(feature = "brokers")]
+use crate::transport::{BrokerLogin, BrokerOptions};
 
 /// What is to be done.
 pub(super) enum Wanted {
@@ -192,25 +192,32 @@ impl Config {
         let bounds = bounded.map(|one| (one.whom.destination().to_owned(), one.bounds.clone())).collect();
         let mut peers = Vec::new();
         #[cfg(feature = "brokers")]
-        let mut brokers = BrokerOptions { allow: allow.clone(), ..BrokerOptions::default() };
+        let mut logins = Vec::new();
         for destination in destinations {
             match destination.whom {
                 Whom::Peer(peer) => peers.push(peer),
                 #[cfg(feature = "brokers")]
-                Whom::Broker(_, login) => brokers.logins.extend(login),
+                Whom::Broker(_, login) => logins.extend(login),
             }
         }
         let calls = HttpOptions { allow, authorities, signing, peers };
         Ok(Self {
             flags,
             callers,
-            calls,
             #[cfg(feature = "brokers")]
-            brokers,
+            brokers: brokers(&calls, logins),
+            calls,
             bounds,
             tls,
         })
     }
+}
+
+/// Brokers are trusted and allowed as participants are.
+#[cfg(feature = "brokers")]
+fn brokers(calls: &HttpOptions, logins: Vec<BrokerLogin>) -> BrokerOptions {
+    let (allow, authorities) = (calls.allow.clone(), calls.authorities.clone());
+    BrokerOptions { allow, authorities, logins, ..BrokerOptions::default() }
 }
 
 fn tls(flags: &Flags, origins: &Origins) -> Result<Option<Tls>, String> {

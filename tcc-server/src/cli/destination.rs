@@ -150,7 +150,9 @@ impl Said {
                 }
                 unknown => {
                     let place = reading.key(table, unknown);
-                    let keys = "header-files, signing-key-file, calls-in-flight, call-timeout";
+                    let login = if cfg!(feature = "brokers") { "login-file, " } else { "" };
+                    let keys =
+                        format!("header-files, signing-key-file, {login}calls-in-flight, call-timeout");
                     return Err(format!("{place}: there is no key {unknown:?}; there are {keys}"));
                 }
             }

@@ -71,9 +71,9 @@ struct Target {
     peer: Option<Arc<Peer>>,
 }
 
-/// The HTTP client could not be made.
+/// The client of a transport could not be made.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client could not be made")]
+#[error("the client could not be made")]
 pub struct TransportError(#[source] pub(super) BoxError);
 
 impl HttpTransport {

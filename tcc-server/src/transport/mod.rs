@@ -4,7 +4,14 @@
 mod address;
 #[cfg(feature = "brokers")]
 #[cfg_attr(
-    not(all(feature = "amqp", feature = "kafka", feature = "nats", feature = "redis")),
+    not(all(
+        feature = "amqp",
+        feature = "amqp1",
+        feature = "kafka",
+        feature = "nats",
+        feature = "redis",
+        feature = "rocketmq"
+    )),
     allow(dead_code, reason = "not every broker needs everything")
 )]
 mod broker;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
@@ -33,15 +34,21 @@ impl Authorities {
 
 /// What makes connections, in the clear or not as the URL says.
 pub(crate) fn connector<H>(http: H, authorities: &Authorities) -> Result<HttpsConnector<H>, TransportError> {
-    let provider = Arc::new(default_provider());
-    let failed = |error: rustls::Error| TransportError(error.into());
-    let verifier =
-        Verifier::new_with_extra_roots(authorities.0.iter().cloned(), provider.clone()).map_err(failed)?;
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(failed)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+    let tls = client(Arc::new(verifier(authorities)?))?;
     Ok(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http))
+}
+
+/// Who says whether a server is the one that is meant.
+pub(super) fn verifier(authorities: &Authorities) -> Result<Verifier, TransportError> {
+    let extra = authorities.0.iter().cloned();
+    let verifier = Verifier::new_with_extra_roots(extra, Arc::new(default_provider()));
+    verifier.map_err(|error| TransportError(error.into()))
+}
+
+/// How a connection is made that trusts what the verifier does.
+pub(super) fn client(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, TransportError> {
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TransportError(error.into()))?;
+    Ok(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }

@@ -1,23 +1,37 @@
-//! Deliveries to real brokers that are killed in the middle: nothing is lost, and what comes twice has the same id.
+//! Deliveries to real brokers that are killed in the middle: nothing is lost, and what comes twice has the same id. And to
+//! brokers that hang, that want to know who is there, and that speak TLS.
 
 #[cfg(feature = "amqp")]
 mod amqp;
+#[cfg(feature = "amqp1")]
+mod amqp1;
+#[cfg(all(feature = "cli", feature = "redis"))]
+mod cli;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "rocketmq")]
+mod rocketmq;
+mod tls;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
-use tcc_core::{MemoryStore, Phase, Timestamp};
-use tcc_server::transport::{BrokerOptions, BrokerTransport, Transports};
+use tcc_core::{Branch, MemoryStore, Phase, Timestamp};
+use tcc_server::transport::{BrokerLogin, BrokerOptions, BrokerTransport, Transports};
 use tcc_server::{Begun, Coordinator, Known, Scheduler, Settings, Wait};
 use tcc_tests::Broker;
+use tokio::net::TcpListener;
+use url::Url;
 
 use crate::scripted::{gid, request};
 
@@ -25,6 +39,8 @@ use crate::scripted::{gid, request};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How many messages are delivered while the broker is killed.
 const MESSAGES: usize = 400;
+/// How many are delivered while another broker hangs, and how many wait for that one.
+const CROWD: usize = 32;
 
 /// A coordinator that delivers to brokers.
 struct Sender {
@@ -51,7 +67,7 @@ impl Sender {
             let passed = i64::try_from(started.elapsed().as_millis()).unwrap();
             Timestamp::from_millis(1_000_000_000_000 + passed)
         };
-        let transports = Transports::new().with(BrokerTransport::new(options));
+        let transports = Transports::new().with(BrokerTransport::new(options).unwrap());
         let coordinator =
             Coordinator::new(Arc::new(MemoryStore::new(clock)), transports, Settings::default());
         let scheduler = Scheduler::start(coordinator.clone());
@@ -59,9 +75,13 @@ impl Sender {
     }
 
     async fn begin(&self, number: usize, endpoint: &str) -> Known {
+        self.begin_within(number, endpoint, 5000).await
+    }
+
+    async fn begin_within(&self, number: usize, endpoint: &str, timeout_ms: u32) -> Known {
         let json = format!(
             r#"{{"gid":"order/{number}","branches":[{{"id":"placed","confirm":"{endpoint}","payload":{{"order":{number}}},
-                "headers":{{"x-shop":"main"}},"retry":{{"intervals_ms":[200]}},"timeout_ms":5000}}]}}"#
+                "headers":{{"x-shop":"main"}},"retry":{{"intervals_ms":[200]}},"timeout_ms":{timeout_ms}}}]}}"#
         );
         match self.coordinator.begin(request(&json)).await.unwrap() {
             Begun::New(stored) => Known::Stored(stored),
@@ -76,17 +96,66 @@ impl Sender {
     /// Begins one that cannot be delivered, waits until it calls for a human, and says why it does.
     async fn calls_for_a_human(&self, number: usize, endpoint: &str) -> (Known, String) {
         let begun = self.begin(number, endpoint).await;
+        let why = self.until(number, |branch| branch.progress().attention.clone()).await;
+        (begun, why)
+    }
+
+    /// Waits until an unfinished one's branch is as it is waited for.
+    async fn until<T>(&self, number: usize, is: impl Fn(&Branch) -> Option<T>) -> T {
         let by = Instant::now() + PATIENCE;
         loop {
             let known = self.coordinator.get(&gid(&format!("order/{number}"))).await.unwrap();
             let Known::Stored(stored) = &known else { panic!("it is kept") };
             assert_eq!(known.phase(), Phase::Confirming);
-            if let Some(why) = stored.transaction().attention() {
-                return (begun, why.to_owned());
+            if let Some(seen) = is(&stored.transaction().branches()[0]) {
+                return seen;
             }
-            assert!(Instant::now() < by, "nobody was called");
+            assert!(Instant::now() < by, "order/{number} is not as it should be");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// What the last call of one saw that is not done.
+    async fn seen(&self, number: usize) -> String {
+        self.until(number, |branch| branch.progress().seen.clone()).await
+    }
+
+    /// Of a broker that hangs nobody knows what it has, and nobody waits for it but who delivers to it. Returns the ids of
+    /// what was delivered meanwhile, and when the broker itself hung and went on.
+    async fn others_go_on_while_one_hangs(&self, broker: &mut Broker, endpoint: &str) -> BTreeSet<String> {
+        // It takes connections, and never says a word.
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut hung = Url::parse(endpoint).unwrap();
+        hung.set_port(Some(silent.local_addr().unwrap().port())).unwrap();
+        let accepting = tokio::spawn(async move {
+            let mut held = Vec::new();
+            loop {
+                held.push(silent.accept().await);
+            }
+        });
+        let waiting = 2000..2000 + CROWD;
+        join_all(waiting.clone().map(|number| self.begin_within(number, hung.as_str(), 500))).await;
+        let others = 3000..3000 + CROWD;
+        for phase in join_all(others.clone().map(async |number| {
+            let known = self.begin(number, endpoint).await;
+            self.ends(known).await
+        }))
+        .await
+        {
+            assert_eq!(phase, Phase::Confirmed);
+        }
+        // That they have not ended is asserted with it.
+        assert_eq!(self.seen(2000).await, "timed-out");
+        join_all(waiting.map(|number| self.until(number, |_| Some(())))).await;
+        accepting.abort();
+
+        // The same on a connection that was in use.
+        tokio::task::block_in_place(|| broker.pause());
+        let known = self.begin_within(4000, endpoint, 500).await;
+        assert_eq!(self.seen(4000).await, "timed-out");
+        tokio::task::block_in_place(|| broker.resume());
+        assert_eq!(self.ends(known).await, Phase::Confirmed);
+        others.chain([4000]).map(|number| format!("order/{number}~placed")).collect()
     }
 
     /// Delivers all messages, with the broker killed once some have arrived and started again a little later.
@@ -131,6 +200,32 @@ fn check_all(received: &[Received]) {
         assert_eq!((&one.attributes, &*one.shop), (&attributes(&one.id), "main"));
         assert_eq!(one.content_type, "application/json");
     }
+}
+
+/// By their ids, each once.
+fn ids(received: &[Received]) -> BTreeSet<String> {
+    received.iter().map(|one| one.id.clone()).collect()
+}
+
+/// A broker is told the wrong password, and then, in the same file, the right one: what it refused before is delivered.
+async fn only_who_is_known_is_let_in(endpoint: &str, login: &str, refused: &str) {
+    let mut at = Url::parse(endpoint).unwrap();
+    at.set_path("");
+    at.set_query(None);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("login");
+    write_login(&file, &format!("{login}, or not"));
+    let logins = vec![BrokerLogin::read(at.as_str(), &file).unwrap()];
+    let sender = Sender::new(BrokerOptions { logins, ..options() });
+    let known = sender.begin(1, endpoint).await;
+    assert_eq!(sender.seen(1).await, refused);
+    write_login(&file, login);
+    assert_eq!(sender.ends(known).await, Phase::Confirmed);
+}
+
+fn write_login(file: &Path, login: &str) {
+    fs::write(file, format!("{login}\n")).unwrap();
+    fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
 }
 
 /// As sent by a shop.

@@ -7,6 +7,17 @@ mod api;
 #[cfg(feature = "http")]
 mod asking;
 #[cfg(feature = "brokers")]
+#[cfg_attr(
+    not(all(
+        feature = "amqp",
+        feature = "amqp1",
+        feature = "kafka",
+        feature = "nats",
+        feature = "redis",
+        feature = "rocketmq"
+    )),
+    allow(dead_code, unused_imports, reason = "not every broker needs everything")
+)]
 mod brokers;
 #[cfg(feature = "http")]
 mod by_hand;

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use lapin::{
@@ -15,9 +16,10 @@ use lapin::{
 use tcc_core::answer::{Answer, Failure, Response};
 use tcc_core::store::BoxFuture;
 
+use super::dial::is_tls;
 use super::message::{CONTENT_TYPE, Message};
 use super::place::Place;
-use super::{Connection, Dial, Kind, status};
+use super::{Connection, Dial, Kind, Scheme, status};
 
 pub(super) struct Amqp;
 
@@ -32,12 +34,8 @@ const NAME: usize = 255;
 const PERSISTENT: u8 = 2;
 
 impl Kind for Amqp {
-    fn scheme(&self) -> &'static str {
-        "amqp"
-    }
-
-    fn port(&self) -> u16 {
-        5672
+    fn schemes(&self) -> &'static [Scheme] {
+        &[Scheme { name: "amqp", port: 5672, tls: false }, Scheme { name: "amqps", port: 5671, tls: true }]
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -57,13 +55,13 @@ impl Kind for Amqp {
     }
 
     fn scope(&self, place: &Place) -> String {
-        let vhost = if place.path.is_empty() { "/" } else { &place.path };
-        vhost.to_owned()
+        vhost(place)
     }
 
     fn connect(&self, dial: Dial) -> BoxFuture<'static, Result<Box<dyn Connection>, Answer>> {
         Box::pin(async move {
-            let (username, password) = dial.login.unwrap_or_else(|| ("guest".to_owned(), "guest".to_owned()));
+            let guest = || ("guest".to_owned(), "guest".to_owned());
+            let (username, password) = dial.login.clone().unwrap_or_else(guest);
             let uri = AMQPUri {
                 scheme: AMQPScheme::AMQP,
                 authority: AMQPAuthority {
@@ -71,12 +69,28 @@ impl Kind for Amqp {
                     host: dial.address.ip().to_string(),
                     port: dial.address.port(),
                 },
-                vhost: dial.scope,
+                vhost: vhost(&dial.place),
                 query: AMQPQueryString::default(),
             };
             let properties =
                 ConnectionProperties::default().with_connection_name(LongString::from("tcc-server"));
-            let connection = Connected::connect_uri(uri, properties).await.map_err(|error| answer(&error))?;
+            // The server has to show the name in the endpoint, although it is reached by its address.
+            let tls = dial.tls().map(RustlsConnector::from);
+            let (host, address) = (dial.place.bare_host().to_owned(), dial.address);
+            let runtime = lapin::runtime::default_runtime().map_err(|error| answer(&error))?;
+            let connection = Connected::connector(
+                uri,
+                runtime,
+                async move |_, runtime| {
+                    let plain = AsyncTcpStream::connect(&runtime, address).await?;
+                    Ok(match &tls {
+                        None => plain,
+                        Some(tls) => plain.into_rustls(tls, &host).await?,
+                    })
+                },
+                properties,
+            );
+            let connection = connection.await.map_err(|error| answer(&error))?;
             let channels: Box<dyn Connection> = Box::new(Channels { connection, idle: Mutex::default() });
             Ok(channels)
         })
@@ -125,6 +139,10 @@ impl Channels {
     }
 }
 
+fn vhost(place: &Place) -> String {
+    if place.path.is_empty() { "/".to_owned() } else { place.path.clone() }
+}
+
 fn exchange(place: &Place) -> &str {
     place.option("exchange").unwrap_or_default()
 }
@@ -152,10 +170,12 @@ fn properties(message: &Message) -> BasicProperties {
 
 /// What the broker says is wrong calls for a human; for the rest, nobody knows whether it has the message.
 fn answer(error: &Error) -> Answer {
-    let ErrorKind::ProtocolError(said) = error.kind() else {
-        let refused = matches!(error.kind(), ErrorKind::IOError(io) if io.kind() == std::io::ErrorKind::ConnectionRefused);
-        return Answer::None(if refused { Failure::Connect } else { Failure::Broken });
-    };
+    if let ErrorKind::IOError(io) = error.kind() {
+        let refused = io.kind() == std::io::ErrorKind::ConnectionRefused;
+        let failure = if refused { Failure::Connect } else { Failure::Broken };
+        return Answer::None(if is_tls(&**io) { Failure::Tls } else { failure });
+    }
+    let ErrorKind::ProtocolError(said) = error.kind() else { return Answer::None(Failure::Broken) };
     match said.kind() {
         AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => status(404),
         AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => status(403),

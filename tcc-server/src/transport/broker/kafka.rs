@@ -11,31 +11,34 @@ use tcc_core::store::BoxFuture;
 
 use super::message::{CONTENT_TYPE, Message};
 use super::place::Place;
-use super::{Connection, Dial, Kind, status};
+use super::{Connection, Dial, Kind, Scheme, status};
 use crate::limits;
 
 pub(super) struct Kafka;
 
-impl Kind for Kafka {
-    fn scheme(&self) -> &'static str {
-        "kafka"
-    }
+/// The client. It ends by waiting for its threads, which is not for a task to do that others wait for.
+struct Client(Option<FutureProducer>);
 
-    fn port(&self) -> u16 {
-        9092
+impl Kind for Kafka {
+    /// None in TLS: the client does that by OpenSSL, which is not linked.
+    fn schemes(&self) -> &'static [Scheme] {
+        &[Scheme { name: "kafka", port: 9092, tls: false }]
     }
 
     fn options(&self) -> &'static [&'static str] {
-        &["key"]
+        &["key", "partition"]
     }
 
     fn check(&self, place: &Place) -> Result<(), String> {
         let topic = &place.path;
         let spelled_well = topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        if (1..=249).contains(&topic.len()) && spelled_well && !matches!(&**topic, "." | "..") {
-            return Ok(());
+        if !(1..=249).contains(&topic.len()) || !spelled_well || matches!(&**topic, "." | "..") {
+            return Err("names no topic, as in kafka://host:9092/orders".to_owned());
         }
-        Err("names no topic, as in kafka://host:9092/orders".to_owned())
+        if place.option("partition").is_some_and(|number| partition(number).is_none()) {
+            return Err("has a \"partition\" that is no number".to_owned());
+        }
+        Ok(())
     }
 
     fn scope(&self, _: &Place) -> String {
@@ -64,15 +67,15 @@ impl Kind for Kafka {
                     .set("sasl.password", password);
             }
             let producer: FutureProducer = config.create().map_err(|_| Answer::None(Failure::Other))?;
-            let connection: Box<dyn Connection> = Box::new(producer);
-            Ok(connection)
+            let client: Box<dyn Connection> = Box::new(Client(Some(producer)));
+            Ok(client)
         })
     }
 }
 
-impl Connection for FutureProducer {
+impl Connection for Client {
     fn is_open(&self) -> bool {
-        self.client().fatal_error().is_none()
+        self.producer().client().fatal_error().is_none()
     }
 
     fn deliver<'a>(&'a self, place: &'a Place, message: &'a Message) -> BoxFuture<'a, Answer> {
@@ -82,12 +85,10 @@ impl Connection for FutureProducer {
             for (name, value) in message.named("ce_") {
                 headers = headers.insert(Header { key: &name, value: Some(value) });
             }
-            let record = FutureRecord::to(&place.path).payload(&message.data).headers(headers);
-            let record = match place.option("key") {
-                Some(key) => record.key(key),
-                None => record,
-            };
-            match self.send_result(record) {
+            let mut record = FutureRecord::to(&place.path).payload(&message.data).headers(headers);
+            record.key = place.option("key");
+            record.partition = place.option("partition").and_then(partition);
+            match self.producer().send_result(record) {
                 Err((error, _)) => answer(&error),
                 Ok(sent) => match sent.await {
                     Ok(Ok(_)) => Response::done().into(),
@@ -97,6 +98,25 @@ impl Connection for FutureProducer {
             }
         })
     }
+}
+
+impl Client {
+    fn producer(&self) -> &FutureProducer {
+        self.0.as_ref().expect("it is there until the end")
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let producer = self.0.take();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(producer));
+        }
+    }
+}
+
+fn partition(number: &str) -> Option<i32> {
+    number.parse().ok().filter(|number| *number >= 0)
 }
 
 fn answer(error: &KafkaError) -> Answer {

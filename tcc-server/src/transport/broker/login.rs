@@ -43,7 +43,7 @@ impl BrokerLogin {
                 login.ok_or_else(|| BadFile::new(&named, &"it holds no line like user:password"))?;
             Ok((user.to_owned(), password.to_owned()))
         })?;
-        Ok(Self { scheme: place.kind.scheme(), destination: place.destination(), login })
+        Ok(Self { scheme: place.scheme.name, destination: place.destination(), login })
     }
 
     /// What deliveries to a broker count against; `None` where the text names none that is served here.
@@ -53,7 +53,7 @@ impl BrokerLogin {
     }
 
     pub(super) fn is_of(&self, place: &Place) -> bool {
-        self.scheme == place.kind.scheme() && self.destination == place.destination()
+        self.scheme == place.scheme.name && self.destination == place.destination()
     }
 
     pub(super) fn good(&self) -> (String, String) {

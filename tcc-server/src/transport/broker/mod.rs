@@ -5,6 +5,9 @@
 
 #[cfg(feature = "amqp")]
 mod amqp;
+#[cfg(feature = "amqp1")]
+mod amqp1;
+mod dial;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod login;
@@ -14,8 +17,11 @@ mod nats;
 mod place;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "rocketmq")]
+mod remoting;
+#[cfg(feature = "rocketmq")]
+mod rocketmq;
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -28,15 +34,16 @@ use tcc_core::store::BoxFuture;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::address::AllowList;
-use super::{Outgoing, Transport};
+use super::{Authorities, Outgoing, Transport, TransportError};
 use crate::limits;
+use dial::{Dial, Means};
 pub use login::{BadLogin, BrokerLogin};
 use message::Message;
 use place::Place;
 
 /// Delivers to the brokers whose features are on.
 pub struct BrokerTransport {
-    options: Arc<BrokerOptions>,
+    means: Arc<Means>,
     connections: Mutex<HashMap<String, Opening>>,
 }
 
@@ -47,22 +54,27 @@ pub struct BrokerOptions {
     pub allow: AllowList,
     /// The `source` of every message, as CloudEvents has it: who sent it.
     pub source: String,
+    /// Who is trusted to name brokers, beside those the platform trusts.
+    pub authorities: Authorities,
     /// Who single brokers are told this is.
     pub logins: Vec<BrokerLogin>,
 }
 
 impl Default for BrokerOptions {
     fn default() -> Self {
-        Self { allow: AllowList::default(), source: "tcc".to_owned(), logins: Vec::new() }
+        Self {
+            allow: AllowList::default(),
+            source: "tcc".to_owned(),
+            authorities: Authorities::default(),
+            logins: Vec::new(),
+        }
     }
 }
 
 /// A broker of one kind.
 trait Kind: Send + Sync {
-    fn scheme(&self) -> &'static str;
-
-    /// The port of an endpoint that names none.
-    fn port(&self) -> u16;
+    /// How its endpoints begin.
+    fn schemes(&self) -> &'static [Scheme];
 
     /// What an endpoint's query may say, beside what it may say for all.
     fn options(&self) -> &'static [&'static str];
@@ -76,6 +88,15 @@ trait Kind: Send + Sync {
     fn connect(&self, dial: Dial) -> BoxFuture<'static, Result<Box<dyn Connection>, Answer>>;
 }
 
+/// A scheme of endpoints.
+struct Scheme {
+    name: &'static str,
+    /// The port of an endpoint that names none.
+    port: u16,
+    /// Whether all is said in TLS.
+    tls: bool,
+}
+
 /// A connection to a broker.
 trait Connection: Send + Sync {
     /// Whether it may be used, as far as is known.
@@ -83,15 +104,6 @@ trait Connection: Send + Sync {
 
     /// Delivers a message, and waits for the broker's confirmation.
     fn deliver<'a>(&'a self, place: &'a Place, message: &'a Message) -> BoxFuture<'a, Answer>;
-}
-
-/// What a connection is made by.
-struct Dial {
-    /// Checked: no name is looked up again.
-    address: SocketAddr,
-    /// User and password.
-    login: Option<(String, String)>,
-    scope: String,
 }
 
 /// A connection that is being made, was made, or could not be.
@@ -106,36 +118,54 @@ struct Open {
 static KINDS: &[&dyn Kind] = &[
     #[cfg(feature = "amqp")]
     &amqp::Amqp,
+    #[cfg(feature = "amqp1")]
+    &amqp1::Amqp1,
     #[cfg(feature = "kafka")]
     &kafka::Kafka,
     #[cfg(feature = "nats")]
     &nats::Nats,
     #[cfg(feature = "redis")]
     &redis::Redis,
+    #[cfg(feature = "rocketmq")]
+    &rocketmq::RocketMq,
 ];
 
 const SCHEMES: &[&str] = &[
     #[cfg(feature = "amqp")]
     "amqp",
+    #[cfg(feature = "amqp")]
+    "amqps",
+    #[cfg(feature = "amqp1")]
+    "amqp1",
+    #[cfg(feature = "amqp1")]
+    "amqp1s",
     #[cfg(feature = "kafka")]
     "kafka",
     #[cfg(feature = "nats")]
     "nats",
+    #[cfg(feature = "nats")]
+    "natss",
     #[cfg(feature = "redis")]
     "redis",
+    #[cfg(feature = "redis")]
+    "rediss",
+    #[cfg(feature = "rocketmq")]
+    "rocketmq",
 ];
 
 impl BrokerTransport {
     /// One that delivers as these say. It needs a tokio runtime where files are to be read again.
-    #[must_use]
-    pub fn new(options: BrokerOptions) -> Self {
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be read.
+    pub fn new(options: BrokerOptions) -> Result<Self, TransportError> {
         options.logins.iter().for_each(BrokerLogin::follow);
-        Self { options: Arc::new(options), connections: Mutex::default() }
+        Ok(Self { means: Arc::new(Means::new(options)?), connections: Mutex::default() })
     }
 
     fn place(&self, endpoint: &Endpoint) -> Result<Place, String> {
         let place = Place::read(endpoint, KINDS)?;
-        self.options.allow.check(&place.url)?;
+        self.means.options.allow.check(&place.url)?;
         place.kind.check(&place)?;
         Ok(place)
     }
@@ -154,7 +184,7 @@ impl BrokerTransport {
             connections.clear();
         }
         // In a task of its own: whoever asked first may not wait to its end.
-        let opened = tokio::spawn(open(place.clone(), self.options.clone()));
+        let opened = tokio::spawn(open(place.clone(), self.means.clone()));
         let opened: BoxFuture<'static, _> =
             Box::pin(async move { opened.await.unwrap_or(Err(Answer::None(Failure::Other))) });
         let opening = opened.shared();
@@ -176,7 +206,7 @@ impl BrokerTransport {
         let Ok(place) = self.place(&outgoing.call.endpoint) else {
             return Answer::None(Failure::Forbidden);
         };
-        let Some(message) = Message::of(&outgoing.call, &place, &self.options.source) else {
+        let Some(message) = Message::of(&outgoing.call, &place, &self.means.options.source) else {
             // A broker can be told, and cannot be asked.
             return status(405);
         };
@@ -189,6 +219,8 @@ impl BrokerTransport {
         match timeout_at(by, open.connection.deliver(&place, &message)).await {
             Ok(answer) => {
                 match &answer {
+                    // Whoever it is told this is, it may be somebody else by now.
+                    Answer::Response(said) if said.status == 403 => self.forget(&place, &open),
                     Answer::Response(_) => _ = open.answers.fetch_add(1, Ordering::Relaxed),
                     Answer::None(_) => self.forget(&place, &open),
                 }
@@ -224,21 +256,17 @@ impl Transport for BrokerTransport {
 }
 
 /// Makes a connection to an address that was checked.
-async fn open(place: Place, options: Arc<BrokerOptions>) -> Result<Arc<Open>, Answer> {
-    let dialled = timeout(limits::BROKER_CONNECT, dial(&place, &options)).await;
+async fn open(place: Place, means: Arc<Means>) -> Result<Arc<Open>, Answer> {
+    let dialled = timeout(limits::BROKER_CONNECT, dial(&place, &means)).await;
     let connection = dialled.unwrap_or(Err(Answer::None(Failure::TimedOut)))?;
     Ok(Arc::new(Open { connection, answers: AtomicU64::new(0) }))
 }
 
-async fn dial(place: &Place, options: &BrokerOptions) -> Result<Box<dyn Connection>, Answer> {
-    let found = tokio::net::lookup_host((place.bare_host(), place.port)).await;
-    let addresses: Vec<SocketAddr> = found.map_err(|_| Answer::None(Failure::Dns))?.collect();
-    let allowed = options.allow.check_resolved(&place.host, &addresses);
-    allowed.map_err(|_| Answer::None(Failure::Forbidden))?;
-    let login = options.logins.iter().find(|login| login.is_of(place)).map(BrokerLogin::good);
+async fn dial(place: &Place, means: &Arc<Means>) -> Result<Box<dyn Connection>, Answer> {
+    let login = means.options.logins.iter().find(|login| login.is_of(place)).map(BrokerLogin::good);
     let mut last = Answer::None(Failure::Dns);
-    for address in addresses {
-        let dial = Dial { address, login: login.clone(), scope: place.kind.scope(place) };
+    for address in means.look_up(&place.host, place.port).await? {
+        let dial = Dial { place: place.clone(), address, login: login.clone(), means: means.clone() };
         match place.kind.connect(dial).await {
             Ok(connection) => return Ok(connection),
             Err(answer) => last = answer,

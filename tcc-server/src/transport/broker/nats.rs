@@ -1,14 +1,15 @@
 //! NATS JetStream: `nats://host:4222/subject`.
 
 use async_nats::jetstream::context::{Context, ContextBuilder, PublishErrorKind};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, HeaderMap};
 use tcc_core::answer::{Answer, Failure, Response};
 use tcc_core::store::BoxFuture;
 use tokio::sync::watch;
 
+use super::dial::is_tls;
 use super::message::{CONTENT_TYPE, Message};
 use super::place::Place;
-use super::{Connection, Dial, Kind, status};
+use super::{Connection, Dial, Kind, Scheme, status};
 
 pub(super) struct Nats;
 
@@ -21,12 +22,8 @@ struct Stream {
 }
 
 impl Kind for Nats {
-    fn scheme(&self) -> &'static str {
-        "nats"
-    }
-
-    fn port(&self) -> u16 {
-        4222
+    fn schemes(&self) -> &'static [Scheme] {
+        &[Scheme { name: "nats", port: 4222, tls: false }, Scheme { name: "natss", port: 4222, tls: true }]
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -62,11 +59,14 @@ impl Kind for Nats {
                     }
                     async {}
                 });
+            if let Some(tls) = dial.tls_by_address()? {
+                options = options.require_tls(true).tls_client_config(tls);
+            }
             if let Some((user, password)) = dial.login {
                 options = options.user_and_password(user, password);
             }
             let client = options.connect(format!("nats://{}", dial.address)).await;
-            let client = client.map_err(|error| not_connected(error.kind()))?;
+            let client = client.map_err(|error| not_connected(&error))?;
             let context =
                 ContextBuilder::new().ack_timeout(tcc_core::limits::CALL_TIMEOUT).build(client.clone());
             let stream: Box<dyn Connection> = Box::new(Stream { _client: client, context, broken });
@@ -120,8 +120,9 @@ impl Stream {
     }
 }
 
-fn not_connected(kind: ConnectErrorKind) -> Answer {
-    match kind {
+fn not_connected(error: &ConnectError) -> Answer {
+    match error.kind() {
+        _ if is_tls(error) => Answer::None(Failure::Tls),
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => status(403),
         ConnectErrorKind::TimedOut => Answer::None(Failure::TimedOut),
         ConnectErrorKind::Tls => Answer::None(Failure::Tls),

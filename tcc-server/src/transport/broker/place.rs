@@ -3,12 +3,13 @@
 use tcc_core::Endpoint;
 use url::Url;
 
-use super::Kind;
+use super::{Kind, Scheme};
 
 /// An endpoint of a broker, read.
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) kind: &'static dyn Kind,
+    pub(super) scheme: &'static Scheme,
     /// Its scheme, host and port alone, in the terms of HTTP: what the allow-list is asked about.
     pub(super) url: Url,
     pub(super) host: String,
@@ -30,8 +31,9 @@ impl Place {
     /// Why it is none: a clause that reads on from the name of the field.
     pub(super) fn read(endpoint: &Endpoint, kinds: &[&'static dyn Kind]) -> Result<Self, String> {
         let url = Url::parse(endpoint.as_str()).map_err(|why| format!("is no URL: {why}"))?;
-        let kind = kinds.iter().find(|kind| kind.scheme() == url.scheme());
-        let kind = *kind.ok_or("has a scheme that is not served here")?;
+        let known = kinds.iter().flat_map(|kind| kind.schemes().iter().map(|scheme| (*kind, scheme)));
+        let meant = { known }.find(|(_, scheme)| scheme.name == url.scheme());
+        let (kind, scheme) = meant.ok_or("has a scheme that is not served here")?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err("has a user name or password; they belong to the configuration".to_owned());
         }
@@ -41,14 +43,22 @@ impl Place {
         let (Some(host), port) = (url.host_str().filter(|host| !host.is_empty()), url.port()) else {
             return Err("has no host".to_owned());
         };
-        let port = port.unwrap_or_else(|| kind.port());
+        let port = port.unwrap_or(scheme.port);
         // As HTTP reads it, an address is one in all its spellings.
         let bare =
             Url::parse(&format!("http://{host}:{port}/")).map_err(|why| format!("is no URL: {why}"))?;
         let host = bare.host_str().unwrap_or_default().to_owned();
         let path = decoded(url.path().strip_prefix('/').unwrap_or_default())?;
-        let mut place =
-            Self { kind, url: bare, host, port, path, connection: String::new(), options: Vec::new() };
+        let mut place = Self {
+            kind,
+            scheme,
+            url: bare,
+            host,
+            port,
+            path,
+            connection: String::new(),
+            options: Vec::new(),
+        };
         for (name, value) in url.query_pairs() {
             if !COMMON.contains(&&*name) && !kind.options().contains(&&*name) {
                 let known = [&COMMON[..], kind.options()].concat().join(", ");
@@ -64,7 +74,7 @@ impl Place {
             }
             place.options.push((name.into_owned(), value.into_owned()));
         }
-        place.connection = format!("{}://{}/{}", kind.scheme(), place.destination(), kind.scope(&place));
+        place.connection = format!("{}://{}/{}", scheme.name, place.destination(), kind.scope(&place));
         Ok(place)
     }
 
@@ -101,15 +111,15 @@ mod tests {
     use super::super::{BrokerOptions, BrokerTransport, Transport};
 
     fn check(endpoint: &str) -> Result<(), String> {
-        BrokerTransport::new(BrokerOptions::default()).check(&endpoint.parse().unwrap())
+        BrokerTransport::new(BrokerOptions::default()).unwrap().check(&endpoint.parse().unwrap())
     }
 
     fn destination(endpoint: &str) -> String {
-        BrokerTransport::new(BrokerOptions::default()).destination(&endpoint.parse().unwrap())
+        BrokerTransport::new(BrokerOptions::default()).unwrap().destination(&endpoint.parse().unwrap())
     }
 
     #[test]
-    fn an_endpoint_says_where_and_nothing_that_is_secret_or_unknown() {
+    fn an_endpoint_says_where() {
         let good: &[(&str, &str)] = &[
             #[cfg(feature = "kafka")]
             ("kafka://K:9093/orders?key=main", "k:9093"),
@@ -125,15 +135,42 @@ mod tests {
             ("redis://r/orders?db=3&subject=an%20order", "r:6379"),
             #[cfg(feature = "redis")]
             ("redis://r:6380/orders", "r:6380"),
+            #[cfg(feature = "amqp")]
+            ("amqps://broker?key=orders", "broker:5671"),
+            #[cfg(feature = "amqp1")]
+            ("amqp1://broker/orders?key=1042", "broker:5672"),
+            #[cfg(feature = "nats")]
+            ("natss://n/orders", "n:4222"),
+            #[cfg(feature = "redis")]
+            ("rediss://r/orders", "r:6379"),
+            #[cfg(feature = "kafka")]
+            ("kafka://k/orders?partition=0", "k:9092"),
+            #[cfg(feature = "rocketmq")]
+            ("rocketmq://names/orders?key=1042&tag=placed", "names:9876"),
         ];
         for (good, counts_as) in good {
             assert_eq!((check(good), &*destination(good)), (Ok(()), *counts_as), "{good}");
         }
+    }
+
+    #[test]
+    fn and_nothing_that_is_secret_or_unknown() {
         let bad: &[&str] = &[
             #[cfg(feature = "kafka")]
             "kafka://broker/or%20ders",
             #[cfg(feature = "kafka")]
             "kafka://broker/..",
+            #[cfg(feature = "kafka")]
+            "kafka://broker/orders?partition=-1",
+            // There is no TLS to it.
+            #[cfg(feature = "kafka")]
+            "kafkas://broker/orders",
+            #[cfg(feature = "amqp1")]
+            "amqp1://broker/",
+            #[cfg(feature = "rocketmq")]
+            "rocketmq://names/",
+            #[cfg(feature = "rocketmq")]
+            "rocketmq://names/orders?tag=a%20%7C%7C%20b",
             #[cfg(feature = "amqp")]
             "amqp://broker",
             #[cfg(feature = "amqp")]

@@ -1,23 +1,19 @@
 //! Redis Streams: `redis://host:6379/stream?db=0`.
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, Value};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
 use tcc_core::answer::{Answer, Failure, Response};
 use tcc_core::store::BoxFuture;
 
 use super::message::{CONTENT_TYPE, Message};
 use super::place::Place;
-use super::{Connection, Dial, Kind, status};
+use super::{Connection, Dial, Kind, Scheme, status};
 
 pub(super) struct Redis;
 
 impl Kind for Redis {
-    fn scheme(&self) -> &'static str {
-        "redis"
-    }
-
-    fn port(&self) -> u16 {
-        6379
+    fn schemes(&self) -> &'static [Scheme] {
+        &[Scheme { name: "redis", port: 6379, tls: false }, Scheme { name: "rediss", port: 6379, tls: true }]
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -35,22 +31,23 @@ impl Kind for Redis {
     }
 
     fn scope(&self, place: &Place) -> String {
-        place.option("db").unwrap_or("0").to_owned()
+        db(place).to_owned()
     }
 
     fn connect(&self, dial: Dial) -> BoxFuture<'static, Result<Box<dyn Connection>, Answer>> {
         Box::pin(async move {
-            let address = ConnectionAddr::Tcp(dial.address.ip().to_string(), dial.address.port());
-            let info = address.into_connection_info().map_err(|error| answer(&error))?;
-            let client = Client::open(info).map_err(|error| answer(&error))?;
+            let stream = dial.stream().await?;
             // Whoever calls has time-outs of their own.
             let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-            let connected = client.get_multiplexed_async_connection_with_config(&config).await;
-            let mut connection = connected.map_err(|error| answer(&error))?;
+            let info = RedisConnectionInfo::default();
+            let connected = MultiplexedConnection::new_with_config(&info, stream, config).await;
+            let (mut connection, driver) = connected.map_err(|error| answer(&error))?;
+            // It ends with the connection.
+            tokio::spawn(driver);
             // Not left to the client, which would not say what Redis answered.
             let login =
                 dial.login.map(|(user, password)| redis::cmd("AUTH").arg(user).arg(password).to_owned());
-            let select = redis::cmd("SELECT").arg(dial.scope).to_owned();
+            let select = redis::cmd("SELECT").arg(db(&dial.place)).to_owned();
             for first in login.into_iter().chain([select]) {
                 first.query_async::<()>(&mut connection).await.map_err(|error| answer(&error))?;
             }
@@ -84,10 +81,11 @@ impl Connection for MultiplexedConnection {
     }
 }
 
+fn db(place: &Place) -> &str {
+    place.option("db").unwrap_or("0")
+}
+
 fn answer(error: &RedisError) -> Answer {
-    if error.is_connection_refusal() {
-        return Answer::None(Failure::Connect);
-    }
     if error.is_timeout() {
         return Answer::None(Failure::TimedOut);
     }

@@ -6,7 +6,8 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use tcc_core::Phase;
 use tcc_tests::Broker;
 
-use super::{PATIENCE, Received, Sender, check_all, options};
+use super::tls::Front;
+use super::{PATIENCE, Received, Sender, check_all, ids, only_who_is_known_is_let_in, options};
 
 async fn channel(broker: &Broker) -> Channel {
     let at = format!("amqp://127.0.0.1:{}", broker.port());
@@ -18,6 +19,10 @@ async fn channel(broker: &Broker) -> Channel {
         drop(connection);
     });
     channel
+}
+
+fn endpoint(broker: &Broker) -> String {
+    format!("amqp://127.0.0.1:{}/%2F?key=orders&type=order.placed", broker.port())
 }
 
 async fn declare(channel: &Channel, queue: &str) {
@@ -58,7 +63,7 @@ async fn rabbitmq_has_every_message_although_it_is_killed() {
     let Some(mut broker) = tokio::task::block_in_place(Broker::rabbitmq) else { return };
     declare(&channel(&broker).await, "orders").await;
     let sender = Sender::new(options());
-    let endpoint = format!("amqp://127.0.0.1:{}/%2F?key=orders&type=order.placed", broker.port());
+    let endpoint = endpoint(&broker);
     sender.deliver_while_killed(&mut broker, &endpoint).await;
     check_all(&drain(&channel(&broker).await, "orders").await);
 
@@ -81,4 +86,24 @@ async fn rabbitmq_has_every_message_although_it_is_killed() {
     let ids = |all: Vec<Received>| all.into_iter().map(|one| one.id).collect::<Vec<_>>();
     assert_eq!(ids(drain(&channel, "nowhere").await), ["order/1000~placed"]);
     assert_eq!(ids(drain(&channel, "orders").await), ["order/1003~placed"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rabbitmq_that_hangs_delays_only_its_own() {
+    let Some(mut broker) = tokio::task::block_in_place(Broker::rabbitmq) else { return };
+    let endpoint = endpoint(&broker);
+    declare(&channel(&broker).await, "orders").await;
+    let delivered = Sender::new(options()).others_go_on_while_one_hangs(&mut broker, &endpoint).await;
+    assert_eq!(ids(&drain(&channel(&broker).await, "orders").await), delivered);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbitmq_is_told_who_this_is_and_that_in_tls() {
+    let Some(broker) = tokio::task::block_in_place(Broker::rabbitmq) else { return };
+    declare(&channel(&broker).await, "orders").await;
+    only_who_is_known_is_let_in(&endpoint(&broker), "guest:guest", "status 403").await;
+    let front = Front::of(&broker).await;
+    front.is_believed_by_its_name_alone(&endpoint(&broker).replace("amqp", "amqps")).await;
+    let received = drain(&channel(&broker).await, "orders").await;
+    assert_eq!(ids(&received), ["order/1~placed".to_owned(), "order/2~placed".to_owned()].into());
 }

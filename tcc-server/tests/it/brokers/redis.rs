@@ -1,19 +1,22 @@
 //! Redis Streams.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
 
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 use tcc_core::Phase;
-use tcc_server::transport::{BrokerLogin, BrokerOptions};
 use tcc_tests::Broker;
 
-use super::{Received, Sender, check_all, options};
+use super::tls::Front;
+use super::{Received, Sender, check_all, ids, only_who_is_known_is_let_in, options};
 
 async fn connection(broker: &Broker) -> MultiplexedConnection {
     let client = redis::Client::open(format!("redis://127.0.0.1:{}/3", broker.port())).unwrap();
     client.get_multiplexed_async_connection().await.unwrap()
+}
+
+fn endpoint(broker: &Broker) -> String {
+    format!("redis://127.0.0.1:{}/orders?db=3&type=order.placed", broker.port())
 }
 
 async fn make_stream(connection: &mut MultiplexedConnection, name: &str) {
@@ -48,7 +51,7 @@ async fn redis_has_every_message_although_it_is_killed() {
     let Some(mut broker) = tokio::task::block_in_place(Broker::redis) else { return };
     make_stream(&mut connection(&broker).await, "orders").await;
     let sender = Sender::new(options());
-    let endpoint = format!("redis://127.0.0.1:{}/orders?db=3&type=order.placed", broker.port());
+    let endpoint = endpoint(&broker);
     sender.deliver_while_killed(&mut broker, &endpoint).await;
     let mut connection = connection(&broker).await;
     check_all(&drain(&mut connection, "orders").await);
@@ -66,23 +69,24 @@ async fn redis_has_every_message_although_it_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_is_told_who_this_is_and_takes_nothing_from_others() {
+async fn a_redis_that_hangs_delays_only_its_own() {
+    let Some(mut broker) = tokio::task::block_in_place(Broker::redis) else { return };
+    let endpoint = endpoint(&broker);
+    make_stream(&mut connection(&broker).await, "orders").await;
+    let delivered = Sender::new(options()).others_go_on_while_one_hangs(&mut broker, &endpoint).await;
+    assert_eq!(ids(&drain(&mut connection(&broker).await, "orders").await), delivered);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_told_who_this_is_and_that_in_tls() {
     let Some(broker) = tokio::task::block_in_place(Broker::redis) else { return };
     let mut connection = connection(&broker).await;
     make_stream(&mut connection, "orders").await;
+    let front = Front::of(&broker).await;
+    front.is_believed_by_its_name_alone(&endpoint(&broker).replace("redis", "rediss")).await;
     let mut set = redis::cmd("CONFIG");
     let () = set.arg("SET").arg("requirepass").arg("secret:1").query_async(&mut connection).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("login");
-    std::fs::write(&file, "default:secret:1\n").unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let at = format!("redis://127.0.0.1:{}", broker.port());
-    let endpoint = format!("{at}/orders?db=3&type=order.placed");
-    let (_, why) = Sender::new(options()).calls_for_a_human(1, &endpoint).await;
-    assert_eq!(why, "status 403");
-    let logins = vec![BrokerLogin::read(&at, &file).unwrap()];
-    let sender = Sender::new(BrokerOptions { logins, ..options() });
-    let known = sender.begin(2, &endpoint).await;
-    assert_eq!(sender.ends(known).await, Phase::Confirmed);
-    assert_eq!(drain(&mut connection, "orders").await[0].id, "order/2~placed");
+    only_who_is_known_is_let_in(&endpoint(&broker), "default:secret:1", "status 403").await;
+    let received = drain(&mut connection, "orders").await;
+    assert_eq!(ids(&received), ["order/1~placed".to_owned(), "order/2~placed".to_owned()].into());
 }
