@@ -5,12 +5,15 @@
 //! - [`inventory`], a participant: goods on the shelf, reserved for an order, or sold;
 //! - [`order`], the initiator: an HTTP service that has both happen or neither, in two styles;
 //! - [`points`], a transactional message: an order, and points if it was placed;
+//! - `brokers`, with a feature: the same by RabbitMQ or Kafka, consumed once;
 //! - [`outbox`], a message in the shop's own database: placed while the coordinator is away;
 //! - [`notification`], best effort: a shop is told a few times, and an operator if that was in vain;
 //! - [`trip`], a saga: flight, hotel and car, one after the other or none of them;
 //! - [`loyalty`] and [`serving`], what several of these have in common;
 //! - [`demo`]: starts them and a coordinator, kills some of them at the worst moments, and checks the books.
 
+#[cfg(feature = "brokers")]
+pub mod brokers;
 pub mod demo;
 pub mod inventory;
 pub mod loyalty;

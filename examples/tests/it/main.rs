@@ -1,5 +1,7 @@
 //! The demo, run as a newcomer does.
 
+#[cfg(feature = "brokers")]
+mod brokers;
 mod conformance;
 mod embedded;
 mod notification;
