@@ -296,14 +296,15 @@ fn watch(folder: &str, command: &str) -> Child {
 
 /// What runs a class of a broker that is made of jars; or `None` where there is none of it, after [`skipped`] has said so.
 fn java(broker: &str) -> Option<String> {
-    let (Some(jars), Some(java)) = (env::var("TCC_JARS").ok(), installed("java")) else {
+    let jars = env::var("TCC_JARS").map(|jars| format!("{jars}/{broker}")).ok();
+    let (Some(jars), Some(java)) = (jars.filter(|jars| Path::new(jars).exists()), installed("java")) else {
         skipped(&format!(
-            "{broker} is not installed (TCC_JARS names no folder of its jars, or no java in PATH)"
+            "{broker} is not installed (no folder of its jars in TCC_JARS, or no java in PATH)"
         ));
         return None;
     };
     let frugal = "-Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1";
-    Some(format!("{} {frugal} -cp '{jars}/{broker}/*'", java.display()))
+    Some(format!("{} {frugal} -cp '{jars}/*'", java.display()))
 }
 
 /// What writes a file of these lines.

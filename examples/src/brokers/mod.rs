@@ -125,12 +125,7 @@ impl Loyalty {
     ///
     /// # Errors
     /// When it is to be delivered again.
-    pub async fn receive(
-        &self,
-        source: &str,
-        id: &str,
-        points: Points,
-    ) -> Result<Received<()>, LocalError> {
+    pub async fn receive(&self, source: &str, id: &str, points: Points) -> Result<Received<()>, LocalError> {
         let received = self.consumer.receive(source, id, move |tx| {
             Box::pin(async move {
                 tx.execute("INSERT INTO points (number, points) VALUES (?1, 10)", [points.order])?;

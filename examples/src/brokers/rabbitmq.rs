@@ -39,7 +39,8 @@ pub async fn consume(at: &str, loyalty: &Loyalty, messages: usize) -> Result<(),
             channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
         let mut deliveries = consuming.await?;
         while let Some(delivery) = deliveries.next().await.transpose()? {
-            let (source, id) = (header(&delivery, "cloudEvents_source")?, header(&delivery, "cloudEvents_id")?);
+            let (source, id) =
+                (header(&delivery, "cloudEvents_source")?, header(&delivery, "cloudEvents_id")?);
             let points = serde_json::from_slice(&delivery.data)?;
             match loyalty.receive(&source, &id, points).await? {
                 Received::New(()) => break,
@@ -56,6 +57,7 @@ pub async fn consume(at: &str, loyalty: &Loyalty, messages: usize) -> Result<(),
 
 fn header(delivery: &Delivery, name: &str) -> Result<String, BoxError> {
     let headers = delivery.properties.headers().as_ref();
-    let text = headers.and_then(|headers| headers.inner().get(name)?.as_long_string().map(ToString::to_string));
+    let text =
+        headers.and_then(|headers| headers.inner().get(name)?.as_long_string().map(ToString::to_string));
     text.ok_or_else(|| format!("a message without {name}").into())
 }

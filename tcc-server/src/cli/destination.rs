@@ -132,6 +132,8 @@ impl Said {
                     whom = Whom::Broker(destination, Some(login));
                     self.login = Some(file);
                 }
+                #[cfg(not(feature = "brokers"))]
+                "login-file" => return Err(format!("{place}: {key}: it is for brokers alone")),
                 "calls-in-flight" => {
                     let calls = item.as_integer().and_then(|calls| u16::try_from(calls).ok());
                     let calls = calls.filter(|calls| *calls > 0);
@@ -150,9 +152,7 @@ impl Said {
                 }
                 unknown => {
                     let place = reading.key(table, unknown);
-                    let login = if cfg!(feature = "brokers") { "login-file, " } else { "" };
-                    let keys =
-                        format!("header-files, signing-key-file, {login}calls-in-flight, call-timeout");
+                    let keys = "header-files, signing-key-file, login-file, calls-in-flight, call-timeout";
                     return Err(format!("{place}: there is no key {unknown:?}; there are {keys}"));
                 }
             }

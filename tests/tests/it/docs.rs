@@ -21,14 +21,22 @@ use crate::coordinator::Coordinator;
 use crate::world::LONG;
 
 /// Commands that a test of the docs cannot run itself, and what runs them.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 12] = [
     (
         "cargo install --path tcc-server --features otel\nOTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 tcc-server",
         "tests/run: cargo test -p tcc-tests --features otel --test it traces",
     ),
     (
-        "cargo install --path tcc-server --features amqp,kafka,nats,redis",
-        "tests/run: cargo test -p tcc-server --features amqp,kafka,nats,redis broker",
+        "cargo install --path tcc-server --features amqp,amqp1,kafka,nats,redis,rocketmq",
+        "tests/run: features=tcc-server/amqp,tcc-server/amqp1,tcc-server/kafka,tcc-server/nats,tcc-server/redis,tcc-server/rocketmq",
+    ),
+    (
+        "cargo run -p tcc-examples --features rabbitmq --bin rabbitmq -- 127.0.0.1:5672",
+        "examples/tests/it/brokers.rs: fn points_by_rabbitmq_are_credited_once",
+    ),
+    (
+        "cargo run -p tcc-examples --features kafka --bin kafka -- 127.0.0.1:9092",
+        "examples/tests/it/brokers.rs: fn points_by_kafka_are_credited_once",
     ),
     (
         "cargo run -p tcc-examples --bin trip",
