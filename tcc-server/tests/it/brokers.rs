@@ -41,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MESSAGES: usize = 400;
 /// How many are delivered while another broker hangs, and how many wait for that one.
 const CROWD: usize = 32;
+/// The number of one whose payload is nearly as long as one may be: several frames, where a protocol has frames.
+const LONG: usize = 4000;
 
 /// A coordinator that delivers to brokers.
 struct Sender {
@@ -79,8 +81,9 @@ impl Sender {
     }
 
     async fn begin_within(&self, number: usize, endpoint: &str, timeout_ms: u32) -> Known {
+        let payload = payload(number);
         let json = format!(
-            r#"{{"gid":"order/{number}","branches":[{{"id":"placed","confirm":"{endpoint}","payload":{{"order":{number}}},
+            r#"{{"gid":"order/{number}","branches":[{{"id":"placed","confirm":"{endpoint}","payload":{payload},
                 "headers":{{"x-shop":"main"}},"retry":{{"intervals_ms":[200]}},"timeout_ms":{timeout_ms}}}]}}"#
         );
         match self.coordinator.begin(request(&json)).await.unwrap() {
@@ -151,11 +154,11 @@ impl Sender {
 
         // The same on a connection that was in use.
         tokio::task::block_in_place(|| broker.pause());
-        let known = self.begin_within(4000, endpoint, 500).await;
-        assert_eq!(self.seen(4000).await, "timed-out");
+        let known = self.begin_within(LONG, endpoint, 500).await;
+        assert_eq!(self.seen(LONG).await, "timed-out");
         tokio::task::block_in_place(|| broker.resume());
         assert_eq!(self.ends(known).await, Phase::Confirmed);
-        others.chain([4000]).map(|number| format!("order/{number}~placed")).collect()
+        others.chain([LONG]).map(|number| format!("order/{number}~placed")).collect()
     }
 
     /// Delivers all messages, with the broker killed once some have arrived and started again a little later.
@@ -189,7 +192,7 @@ fn check_all(received: &[Received]) {
     for number in 0..MESSAGES {
         let id = format!("order/{number}~placed");
         let came = of.remove(&*id).unwrap_or_else(|| panic!("{id} is lost"));
-        assert!(came.iter().all(|one| one.data == format!(r#"{{"order":{number}}}"#)), "{came:?}");
+        assert!(came.iter().all(|one| one.data == payload(number)), "{came:?}");
     }
     assert!(of.is_empty(), "{of:?}");
     let attributes = |id: &str| {
@@ -202,8 +205,17 @@ fn check_all(received: &[Received]) {
     }
 }
 
-/// By their ids, each once.
+fn payload(number: usize) -> String {
+    let note = if number == LONG { "x".repeat(60 * 1024) } else { String::new() };
+    format!(r#"{{"order":{number},"note":"{note}"}}"#)
+}
+
+/// By their ids, each once. Each has its data.
 fn ids(received: &[Received]) -> BTreeSet<String> {
+    for one in received {
+        let number = one.id.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+        assert_eq!(one.data, payload(number));
+    }
     received.iter().map(|one| one.id.clone()).collect()
 }
 

@@ -10,6 +10,7 @@ mod amqp1;
 mod dial;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod kept;
 mod login;
 mod message;
 #[cfg(feature = "nats")]
@@ -22,21 +23,19 @@ mod remoting;
 #[cfg(feature = "rocketmq")]
 mod rocketmq;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
-use foldhash::HashMap;
-use futures_util::FutureExt;
-use futures_util::future::Shared;
 use tcc_core::Endpoint;
 use tcc_core::answer::{Answer, Failure, Response};
 use tcc_core::store::BoxFuture;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::address::AllowList;
 use super::{Authorities, Outgoing, Transport, TransportError};
 use crate::limits;
 use dial::{Dial, Means};
+use kept::Kept;
 pub use login::{BadLogin, BrokerLogin};
 use message::Message;
 use place::Place;
@@ -44,7 +43,7 @@ use place::Place;
 /// Delivers to the brokers whose features are on.
 pub struct BrokerTransport {
     means: Arc<Means>,
-    connections: Mutex<HashMap<String, Opening>>,
+    connections: Kept<Open>,
 }
 
 /// How brokers are delivered to.
@@ -106,9 +105,6 @@ trait Connection: Send + Sync {
     fn deliver<'a>(&'a self, place: &'a Place, message: &'a Message) -> BoxFuture<'a, Answer>;
 }
 
-/// A connection that is being made, was made, or could not be.
-type Opening = Shared<BoxFuture<'static, Result<Arc<Open>, Answer>>>;
-
 struct Open {
     connection: Box<dyn Connection>,
     /// How many answers came over it.
@@ -160,7 +156,7 @@ impl BrokerTransport {
     /// When the system's certificates cannot be read.
     pub fn new(options: BrokerOptions) -> Result<Self, TransportError> {
         options.logins.iter().for_each(BrokerLogin::follow);
-        Ok(Self { means: Arc::new(Means::new(options)?), connections: Mutex::default() })
+        Ok(Self { means: Arc::new(Means::new(options)?), connections: Kept::default() })
     }
 
     fn place(&self, endpoint: &Endpoint) -> Result<Place, String> {
@@ -168,37 +164,6 @@ impl BrokerTransport {
         self.means.options.allow.check(&place.url)?;
         place.kind.check(&place)?;
         Ok(place)
-    }
-
-    /// The connection that a place is reached by; the same for all who need it.
-    fn connection(&self, place: &Place) -> Opening {
-        let mut connections = self.connections.lock().expect("no code under this lock can panic");
-        if let Some(opening) = connections.get(&place.connection) {
-            match opening.peek() {
-                None => return opening.clone(),
-                Some(Ok(open)) if open.connection.is_open() => return opening.clone(),
-                Some(Ok(_) | Err(_)) => {}
-            }
-        }
-        if connections.len() >= limits::BROKER_CONNECTIONS {
-            connections.clear();
-        }
-        // In a task of its own: whoever asked first may not wait to its end.
-        let opened = tokio::spawn(open(place.clone(), self.means.clone()));
-        let opened: BoxFuture<'static, _> =
-            Box::pin(async move { opened.await.unwrap_or(Err(Answer::None(Failure::Other))) });
-        let opening = opened.shared();
-        connections.insert(place.connection.clone(), opening.clone());
-        opening
-    }
-
-    /// Has the next delivery make another connection. Others that wait for an answer over this one go on waiting.
-    fn forget(&self, place: &Place, broken: &Arc<Open>) {
-        let mut connections = self.connections.lock().expect("no code under this lock can panic");
-        let same = |opening: &Opening| matches!(opening.peek(), Some(Ok(open)) if Arc::ptr_eq(open, broken));
-        if connections.get(&place.connection).is_some_and(same) {
-            connections.remove(&place.connection);
-        }
     }
 
     async fn deliver(&self, outgoing: Outgoing) -> Answer {
@@ -210,7 +175,13 @@ impl BrokerTransport {
             // A broker can be told, and cannot be asked.
             return status(405);
         };
-        let open = match timeout_at(by, self.connection(&place)).await {
+        let (dialled, means) = (place.clone(), self.means.clone());
+        let open = self.connections.get(
+            &place.connection,
+            |open: &Open| open.connection.is_open(),
+            || open(dialled, means),
+        );
+        let open = match timeout_at(by, open).await {
             Ok(Ok(open)) => open,
             Ok(Err(answer)) => return answer,
             Err(_) => return Answer::None(Failure::TimedOut),
@@ -220,16 +191,18 @@ impl BrokerTransport {
             Ok(answer) => {
                 match &answer {
                     // Whoever it is told this is, it may be somebody else by now.
-                    Answer::Response(said) if said.status == 403 => self.forget(&place, &open),
+                    Answer::Response(said) if said.status == 403 => {
+                        self.connections.forget(&place.connection, &open)
+                    }
                     Answer::Response(_) => _ = open.answers.fetch_add(1, Ordering::Relaxed),
-                    Answer::None(_) => self.forget(&place, &open),
+                    Answer::None(_) => self.connections.forget(&place.connection, &open),
                 }
                 answer
             }
             Err(_) => {
                 let silent = open.answers.load(Ordering::Relaxed) == before;
                 if silent && sent.elapsed() >= limits::BROKER_SILENCE {
-                    self.forget(&place, &open);
+                    self.connections.forget(&place.connection, &open);
                 }
                 Answer::None(Failure::TimedOut)
             }
@@ -255,13 +228,11 @@ impl Transport for BrokerTransport {
     }
 }
 
-/// Makes a connection to an address that was checked.
-async fn open(place: Place, means: Arc<Means>) -> Result<Arc<Open>, Answer> {
-    let dialled = timeout(limits::BROKER_CONNECT, dial(&place, &means)).await;
-    let connection = dialled.unwrap_or(Err(Answer::None(Failure::TimedOut)))?;
-    Ok(Arc::new(Open { connection, answers: AtomicU64::new(0) }))
+async fn open(place: Place, means: Arc<Means>) -> Result<Open, Answer> {
+    Ok(Open { connection: dial(&place, &means).await?, answers: AtomicU64::new(0) })
 }
 
+/// Makes a connection to an address that was checked.
 async fn dial(place: &Place, means: &Arc<Means>) -> Result<Box<dyn Connection>, Answer> {
     let login = means.options.logins.iter().find(|login| login.is_of(place)).map(BrokerLogin::good);
     let mut last = Answer::None(Failure::Dns);

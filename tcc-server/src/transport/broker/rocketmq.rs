@@ -4,28 +4,26 @@
 //! away. The brokers that it names are looked up and checked as every host is.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use foldhash::HashMap;
 use serde::Deserialize;
 use sha1::{Digest, Sha1};
 use tcc_core::answer::{Answer, Failure, Response};
 use tcc_core::store::BoxFuture;
 
 use super::dial::Means;
+use super::kept::Kept;
 use super::message::{CONTENT_TYPE, Message};
 use super::place::Place;
 use super::remoting::{ACCESS_KEY, Fields, Remoting, Reply, SIGNATURE, signed};
 use super::{Connection, Dial, Kind, Scheme, status};
-use crate::limits;
 
 pub(super) struct RocketMq;
 
 struct Cluster {
     names: Remoting,
-    brokers: Mutex<HashMap<SocketAddr, Arc<Remoting>>>,
+    brokers: Kept<Remoting>,
     login: Option<(String, String)>,
     means: Arc<Means>,
 }
@@ -102,7 +100,7 @@ impl Kind for RocketMq {
     fn connect(&self, dial: Dial) -> BoxFuture<'static, Result<Box<dyn Connection>, Answer>> {
         Box::pin(async move {
             let names = Remoting::connect(dial.address).await?;
-            let cluster = Cluster { names, brokers: Mutex::default(), login: dial.login, means: dial.means };
+            let cluster = Cluster { names, brokers: Kept::default(), login: dial.login, means: dial.means };
             let cluster: Box<dyn Connection> = Box::new(cluster);
             Ok(cluster)
         })
@@ -122,7 +120,8 @@ impl Connection for Cluster {
 impl Cluster {
     async fn send(&self, place: &Place, message: &Message) -> Result<Answer, Answer> {
         let (broker, queue) = self.queue(place).await?;
-        let broker = self.broker(&broker).await?;
+        let (at, means) = (broker.clone(), self.means.clone());
+        let broker = self.brokers.get(&broker, Remoting::is_open, || connect(at, means)).await?;
         let (properties, queue) = (properties(place, message), queue.to_string());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string();
         let fields = Fields::from([
@@ -186,35 +185,6 @@ impl Cluster {
         Err(status(503))
     }
 
-    /// The connection to a broker. Two may make one at once, and the later one is kept.
-    async fn broker(&self, at: &str) -> Result<Arc<Remoting>, Answer> {
-        let (host, port) = at.rsplit_once(':').ok_or(Answer::None(Failure::Other))?;
-        let port = port.parse().map_err(|_| Answer::None(Failure::Other))?;
-        let mut last = Answer::None(Failure::Dns);
-        for address in self.means.look_up(host, port).await? {
-            if let Some(open) = self.open_brokers().get(&address).filter(|broker| broker.is_open()) {
-                return Ok(open.clone());
-            }
-            match Remoting::connect(address).await {
-                Ok(made) => {
-                    let made = Arc::new(made);
-                    let mut brokers = self.open_brokers();
-                    if brokers.len() >= limits::BROKER_CONNECTIONS {
-                        brokers.clear();
-                    }
-                    brokers.insert(address, made.clone());
-                    return Ok(made);
-                }
-                Err(answer) => last = answer,
-            }
-        }
-        Err(last)
-    }
-
-    fn open_brokers(&self) -> std::sync::MutexGuard<'_, HashMap<SocketAddr, Arc<Remoting>>> {
-        self.brokers.lock().expect("no code under this lock can panic")
-    }
-
     async fn ask(
         &self,
         whom: &Remoting,
@@ -227,6 +197,20 @@ impl Cluster {
         fields.extend([(ACCESS_KEY, &*user), (SIGNATURE, &*signature)]);
         whom.ask(code, &fields, body).await
     }
+}
+
+/// Connects to a broker as its name server names it.
+async fn connect(at: String, means: Arc<Means>) -> Result<Remoting, Answer> {
+    let (host, port) = at.rsplit_once(':').ok_or(Answer::None(Failure::Other))?;
+    let port = port.parse().map_err(|_| Answer::None(Failure::Other))?;
+    let mut last = Answer::None(Failure::Dns);
+    for address in means.look_up(host, port).await? {
+        match Remoting::connect(address).await {
+            Ok(broker) => return Ok(broker),
+            Err(answer) => last = answer,
+        }
+    }
+    Err(last)
 }
 
 /// As consumers read it. `UNIQ_KEY` is what they call the id of a message.
