@@ -37,7 +37,8 @@ impl Receiver for Loyalty {
 pub struct Books {
     /// Has a table `orders` of their numbers.
     pub orders: SqliteDatabase,
-    loyalty: SqliteDatabase,
+    /// Has a table `points` of theirs, by the same numbers.
+    pub loyalty: SqliteDatabase,
 }
 
 impl Books {

@@ -31,6 +31,14 @@ impl Shop {
     /// When a file or a port cannot be opened.
     pub async fn open(folder: &Path) -> Result<Self, BoxError> {
         let (books, loyalty) = Books::open(folder).await?;
+        Self::delivering(folder, books, format!("{loyalty}/points/confirm")).await
+    }
+
+    /// The same, whose messages are delivered to this endpoint.
+    ///
+    /// # Errors
+    /// When a file or a port cannot be opened.
+    pub async fn delivering(folder: &Path, books: Books, loyalty: String) -> Result<Self, BoxError> {
         let db = &books.orders;
         let checks = Participants::new().senders("orders", db.clone()).into_router();
         let orders = serve(Router::new().nest("/tcc", checks)).await?;
@@ -52,8 +60,7 @@ impl Shop {
         let cut = self.cut.clone();
         let gid: Gid = format!("order/{number}").parse()?;
 
-        let points = Branch::new("points").confirm(format!("{loyalty}/points/confirm"));
-        let points = points.payload(&Points { order: number })?;
+        let points = Branch::new("points").confirm(loyalty).payload(&Points { order: number })?;
         let message = client.message(gid, format!("{orders}/tcc/orders/check")).deliver(points);
         message
             .check_after(Duration::from_secs(2))

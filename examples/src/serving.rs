@@ -10,6 +10,8 @@ use tcc_client::BoxError;
 use tcc_server::api::{self, Callers, Listening};
 use tcc_server::store::{SqliteOptions, SqliteStore};
 use tcc_server::transport::{AllowList, HttpTransport, Transports};
+#[cfg(feature = "brokers")]
+use tcc_server::transport::{BrokerOptions, BrokerTransport};
 use tcc_server::{Coordinator, Scheduler, Settings};
 
 /// Serves this on a free port. Returns its URL.
@@ -35,6 +37,8 @@ pub async fn coordinator(
 ) -> Result<(String, Scheduler), BoxError> {
     let store = SqliteStore::open(folder.join("tcc.db"), SqliteOptions::default())?;
     let transports = Transports::new().with(HttpTransport::new(AllowList::default())?);
+    #[cfg(feature = "brokers")]
+    let transports = transports.with(BrokerTransport::new(BrokerOptions::default())?);
     let coordinator = Coordinator::new(Arc::new(store), transports, settings);
     let scheduler = Scheduler::start(coordinator.clone());
     let listening = Listening::on("127.0.0.1:0".parse()?).await?;

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands, AsyncConnectionConfig};
 use tcc_core::Phase;
 use tcc_tests::Broker;
 
 use super::tls::Front;
-use super::{Received, Sender, check_all, ids, only_who_is_known_is_let_in, options};
+use super::{PATIENCE, Received, Sender, check_all, ids, only_who_is_known_is_let_in, options};
 
 async fn connection(broker: &Broker) -> MultiplexedConnection {
     let client = redis::Client::open(format!("redis://127.0.0.1:{}/3", broker.port())).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
+    // It would wait for half a second, which is little on a machine that does something else.
+    let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
 fn endpoint(broker: &Broker) -> String {
