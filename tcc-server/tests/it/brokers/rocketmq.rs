@@ -155,7 +155,7 @@ async fn rocketmq_has_every_message_although_it_is_killed() {
 
     // There is no such topic, which looks as if its broker were away.
     let (known, why) = sender.calls_for_a_human(1000, &endpoint.replace("/orders", "/nowhere")).await;
-    assert_eq!(why, "20 calls and no answer; the last saw: status 503");
+    assert!(why.starts_with("20 calls and no answer"), "{why}");
     tokio::task::block_in_place(|| make_topic(&broker, "nowhere"));
     assert_eq!(sender.ends(known).await, Phase::Confirmed);
     assert_eq!(tokio::task::block_in_place(|| drain(&broker, "nowhere"))[0].id, "order/1000~placed");
