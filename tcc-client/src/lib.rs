@@ -150,6 +150,7 @@ mod database;
 mod cleaning;
 mod participants;
 mod receiver;
+mod xa;
 mod local;
 mod sql;
 mod consumer;
@@ -178,6 +179,7 @@ pub use database::sqlx_mysql::{SqlxMysqlDatabase, SqlxMysqlTx};
 #[cfg(feature = "sqlx-postgres")]
 pub use database::sqlx_postgres::{SqlxPgDatabase, SqlxPgTx};
 pub use database::unguarded::Unguarded;
+pub use database::xa::{Prepared, Xa, XaDatabase, XaError, XaName, XaTx};
 pub use database::{BadRow, Commit, Database, Row, Trouble};
 #[cfg(feature = "initiator")]
 pub use initiator::{
@@ -191,6 +193,7 @@ pub use participants::Participants;
 pub use receiver::Receiver;
 pub use sql::{Columns, Dialect, SqlDatabase};
 pub use tcc_core::signature::{BadKey, SigningKey};
-pub use tcc_core::{BadId, BranchId, Gid, Operation, Timestamp};
+pub use tcc_core::{BadId, BranchId, Decision, Gid, Operation, Timestamp};
 #[cfg(feature = "initiator")]
-pub use tcc_core::{Decision, Phase, Retry, Then, wire};
+pub use tcc_core::{Phase, Retry, Then, wire};
+pub use xa::XaParticipant;

@@ -230,6 +230,8 @@ impl<B: Bank> Database for Flaky<B> {
 impl<B: Bank> Bank for Flaky<B> {
     type Database = Self;
 
+    const UNDONE: &[&str] = B::UNDONE;
+
     fn database(&self) -> Self {
         self.clone()
     }

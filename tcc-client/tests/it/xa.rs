@@ -1,0 +1,1 @@
+//! Tries that the database prepares.
