@@ -121,7 +121,7 @@ fn serve(bin: &Path, dir: &str, data: &str, prepared: u32) -> u16 {
         let port = free.expect("a free port").port();
         // No test cuts the power, so nothing needs to reach the disk.
         let options = format!(
-            "-p {port} -k {dir} -h 127.0.0.1 -c fsync=off -c max_connections=200
+            "-p {port} -k {dir} -h 127.0.0.1 -c fsync=off -c max_connections=200 \
              -c max_prepared_transactions={prepared}"
         );
         let log = format!("{dir}/log");

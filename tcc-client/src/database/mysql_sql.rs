@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::limits::LOCK_WAIT;
 #[cfg(feature = "mysql_async")]
 use crate::XaName;
+use crate::limits::LOCK_WAIT;
 use crate::{Call, Row, Timestamp, Trouble};
 
 pub(super) const SCHEMA: &str = "\
@@ -124,8 +124,9 @@ pub(super) fn judge(code: u16, state: &str) -> Trouble {
     match code {
         // A deadlock; a row that changed after the transaction's snapshot; a certification that a group refused.
         1213 | 1020 | 3101 => Trouble::Conflict,
-        // The same, told at the next statement of an XA transaction: rolled back, timed out, a deadlock.
-        1402 | 1613 | 1614 => Trouble::Conflict,
+        // The same, told at the next statement of an XA transaction: rolled back, timed out, a deadlock. One of this name
+        // is at work already.
+        1402 | 1613 | 1614 | 1440 => Trouble::Conflict,
         // A lock that was waited for too long, or that NOWAIT did not wait for.
         1205 | 3572 => Trouble::Locked,
         _ if state == "40001" => Trouble::Conflict,

@@ -23,9 +23,7 @@ use tcc_core::{BranchId, Decision, Digest, Gid, Operation};
 
 use crate::limits::XA_CONNECTIONS;
 use crate::local::{self, End};
-use crate::{
-    BoxError, Call, Commit, Database, Dialect, LocalError, Row, SqlDatabase, Timestamp, Trouble,
-};
+use crate::{BoxError, Call, Commit, Database, Dialect, LocalError, Row, SqlDatabase, Timestamp, Trouble};
 
 /// A database that can prepare local transactions, and end them later over any connection.
 ///
@@ -104,7 +102,9 @@ pub enum XaError {
     #[error("the server has as many prepared transactions as max_prepared_transactions lets it")]
     Full,
     /// A server of this version rolls back what is prepared when its connection ends.
-    #[error("the server has the version {0}, which forgets what is prepared; MariaDB 10.5 or MySQL 8.0 do not")]
+    #[error(
+        "the server has the version {0}, which forgets what is prepared; MariaDB 10.5 or MySQL 8.0 do not"
+    )]
     TooOld(String),
     /// The database could not be asked.
     #[error("the database could not be asked")]
@@ -327,8 +327,7 @@ impl<D: XaDatabase> Database for Xa<D> {
         }
         D::open(local, &name).await?;
         *part = Part::Trying(name);
-        // As it will be if this is ever committed.
-        D::insert(local, call, &Row::Confirmed { reply: None }).await
+        D::insert(local, call, row).await
     }
 
     async fn load(tx: &mut XaTx<D>, call: &Call) -> Result<Option<Row>, BoxError> {
@@ -345,7 +344,9 @@ impl<D: XaDatabase> Database for Xa<D> {
             }
         }
         match D::load(local, call).await? {
-            Some(Row::Tried { .. }) => Err("the branch was tried by a participant without XA".into()),
+            Some(Row::Tried { .. }) => {
+                Err("the branch was tried, and committed without being prepared".into())
+            }
             row => Ok(row),
         }
     }
@@ -355,6 +356,7 @@ impl<D: XaDatabase> Database for Xa<D> {
         let decision = match (&*part, row) {
             (Part::Plain, _) => return D::set(local, call, row).await,
             (Part::Trying(name), Row::Tried { reply }) => {
+                // As it is if this is ever committed. A method that has committed by itself leaves it `tried`.
                 D::set(local, call, &Row::Confirmed { reply: reply.clone() }).await?;
                 return Ok(xa.note(name, call, reply.as_deref()).await?);
             }

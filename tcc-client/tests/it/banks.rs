@@ -32,12 +32,12 @@ pub(crate) use sqlite::Sqlite;
 pub(crate) use sqlx_mysql::SqlxMysql;
 #[cfg(all(feature = "sqlx-postgres", feature = "tokio-postgres"))]
 pub(crate) use sqlx_postgres::SqlxPostgres;
+#[cfg(any(feature = "tokio-postgres", feature = "mysql_async"))]
+pub(crate) use xa::XaBank;
 #[cfg(feature = "mysql_async")]
 pub(crate) use xa::XaMysql;
 #[cfg(feature = "tokio-postgres")]
 pub(crate) use xa::XaPostgres;
-#[cfg(any(feature = "tokio-postgres", feature = "mysql_async"))]
-pub(crate) use xa::XaBank;
 
 /// All money of a bank. It moves between the three, and their sum never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

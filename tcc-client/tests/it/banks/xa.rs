@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use tcc_client::{
-    BoxError, Call, Dialect, Operation, Prepared, SqlDatabase, Xa, XaDatabase, XaTx,
-};
+use tcc_client::{BoxError, Call, Dialect, Operation, Prepared, SqlDatabase, Xa, XaDatabase, XaTx};
 
 use super::{Bank, Books, GuardRow, Open, Pooled};
 
@@ -113,7 +111,8 @@ impl<B: Bank<Database: XaDatabase>> Bank for XaBank<B> {
     async fn rows(&self) -> Vec<GuardRow> {
         let mut rows = self.bank.rows().await;
         for prepared in self.prepared().await {
-            let note = format!("SELECT COALESCE(kept, '') FROM tcc_prepared WHERE name = '{}'", prepared.name);
+            let note =
+                format!("SELECT COALESCE(kept, '') FROM tcc_prepared WHERE name = '{}'", prepared.name);
             let kept = self.query(&note).await.pop().unwrap();
             let (gid, branch) = key(&prepared);
             let kept = (!kept.is_empty()).then_some(kept);
