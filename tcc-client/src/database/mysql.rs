@@ -18,7 +18,7 @@ use crate::{
     BoxError, Call, Commit, Database, Decision, Row, Timestamp, Trouble, XaDatabase, XaError, XaName,
 };
 
-/// A database of a MySQL or MariaDB server, with a small pool of connections of its own.
+/// A database of a MySQL (8.0 or newer) or MariaDB (10.6) server, with a small pool of connections of its own.
 ///
 /// Clones are cheap and the same pool. It must be the primary, with InnoDB and with
 /// `innodb_flush_log_at_trx_commit = 1`, and with `sync_binlog = 1` if it has a binary log: a guard that loses its
@@ -192,7 +192,7 @@ impl XaDatabase for MysqlDatabase {
     async fn place(tx: &mut MysqlTx) -> Result<String, BoxError> {
         let said: Option<(Option<String>, String)> = tx.query_first("SELECT DATABASE(), VERSION()").await?;
         let (database, version) = said.ok_or("it is always answered")?;
-        if sql::forgets_what_is_prepared(&version) {
+        if sql::is_too_old(&version) {
             return Err(XaError::TooOld(version).into());
         }
         database.ok_or_else(|| "the connection's options name no database".into())

@@ -69,12 +69,13 @@ pub(super) fn open(name: &XaName) -> String {
     format!("ROLLBACK AND NO CHAIN NO RELEASE; XA START {}; SAVEPOINT tcc_unit", xid(name))
 }
 
-/// Whether a server of this version rolls back what is prepared when its connection ends.
+/// Whether a server of this version may roll back what is prepared when its connection ends (MariaDB until 10.5), or is too
+/// old for the clean-up (10.6).
 #[cfg(feature = "mysql_async")]
-pub(super) fn forgets_what_is_prepared(version: &str) -> bool {
+pub(super) fn is_too_old(version: &str) -> bool {
     let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
     let has: (u32, u32) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    has < if version.contains("MariaDB") { (10, 5) } else { (8, 0) }
+    has < if version.contains("MariaDB") { (10, 6) } else { (8, 0) }
 }
 
 pub(super) const SETTLED: &str = "SELECT settled FROM tcc_settled";
@@ -115,8 +116,15 @@ pub(super) fn keep_mark(settled: Timestamp) -> String {
     )
 }
 
+/// The rows are looked for apart: a DELETE that did so itself would wait for those that others hold, and for the one after
+/// the last, which a prepared transaction may hold until it is decided.
 pub(super) fn forget(settled: Timestamp, most: u32) -> String {
-    format!("DELETE FROM tcc_guard WHERE begun < {} ORDER BY begun LIMIT {most}", settled.as_millis())
+    format!(
+        "DELETE tcc_guard FROM (
+             SELECT gid, branch FROM tcc_guard WHERE begun < {} ORDER BY begun LIMIT {most} FOR UPDATE SKIP LOCKED
+         ) old STRAIGHT_JOIN tcc_guard ON tcc_guard.gid = old.gid AND tcc_guard.branch = old.branch",
+        settled.as_millis()
+    )
 }
 
 /// What an error calls for, by number: `HY000` is the state of nearly all of them.
@@ -156,22 +164,22 @@ fn bytes(text: &str) -> String {
 
 #[cfg(all(test, feature = "mysql_async"))]
 mod tests {
-    use super::forgets_what_is_prepared;
+    use super::is_too_old;
 
     #[test]
-    fn it_is_known_which_servers_forget_what_is_prepared() {
-        for (version, forgets) in [
+    fn it_is_known_which_servers_are_too_old() {
+        for (version, too_old) in [
             ("10.11.14-MariaDB-0+deb12u2", false),
-            ("10.5.0-MariaDB", false),
+            ("10.6.0-MariaDB", false),
             ("11.4.2-MariaDB-log", false),
-            ("10.4.34-MariaDB", true),
+            ("10.5.29-MariaDB", true),
             ("5.5.68-MariaDB", true),
             ("8.0.36", false),
             ("8.4.0-debug", false),
             ("5.7.44-log", true),
             ("", true),
         ] {
-            assert_eq!(forgets_what_is_prepared(version), forgets, "{version}");
+            assert_eq!(is_too_old(version), too_old, "{version}");
         }
     }
 }

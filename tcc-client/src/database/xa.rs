@@ -101,10 +101,8 @@ pub enum XaError {
     /// PostgreSQL has as many prepared transactions as it takes.
     #[error("the server has as many prepared transactions as max_prepared_transactions lets it")]
     Full,
-    /// A server of this version rolls back what is prepared when its connection ends.
-    #[error(
-        "the server has the version {0}, which forgets what is prepared; MariaDB 10.5 or MySQL 8.0 do not"
-    )]
+    /// MariaDB before 10.6 or MySQL before 8.0, which may roll back what is prepared when its connection ends.
+    #[error("the server has the version {0}; it takes MariaDB 10.6 or MySQL 8.0 to keep what is prepared")]
     TooOld(String),
     /// The database could not be asked.
     #[error("the database could not be asked")]

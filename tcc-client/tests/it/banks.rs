@@ -51,8 +51,11 @@ pub(crate) struct Books {
 pub(crate) trait Bank: Clone + Send + Sync + 'static {
     type Database: Database;
 
-    /// What is left of the operations of a branch that was tried and cancelled.
-    const UNDONE: &[&str] = &["try", "cancel"];
+    /// Whether the database prepares its tries, so that nothing is left of one that was cancelled.
+    const PREPARES: bool = false;
+
+    /// What had an effect of a branch that was tried and cancelled.
+    const UNDONE: &[&str] = if Self::PREPARES { &[] } else { &["try", "cancel"] };
 
     fn database(&self) -> Self::Database;
 

@@ -230,7 +230,7 @@ impl<B: Bank> Database for Flaky<B> {
 impl<B: Bank> Bank for Flaky<B> {
     type Database = Self;
 
-    const UNDONE: &[&str] = B::UNDONE;
+    const PREPARES: bool = B::PREPARES;
 
     fn database(&self) -> Self {
         self.clone()

@@ -56,7 +56,7 @@ fn key(prepared: &Prepared) -> (String, String) {
 impl<B: Bank<Database: XaDatabase>> Bank for XaBank<B> {
     type Database = Xa<B::Database>;
 
-    const UNDONE: &[&str] = &[];
+    const PREPARES: bool = true;
 
     fn database(&self) -> Self::Database {
         self.xa.clone()
