@@ -7,6 +7,7 @@
 //! - [`points`], a transactional message: an order, and points if it was placed;
 //! - [`outbox`], a message in the shop's own database: placed while the coordinator is away;
 //! - [`trip`], a saga: flight, hotel and car, one after the other or none of them;
+//! - `xa`, with the feature of that name: money in PostgreSQL and stock in MariaDB, both prepared by their databases;
 //! - [`demo`]: starts them and a coordinator, kills some of them at the worst moments, and checks the books.
 
 pub mod demo;
@@ -16,3 +17,5 @@ pub mod outbox;
 pub mod payment;
 pub mod points;
 pub mod trip;
+#[cfg(feature = "xa")]
+pub mod xa;

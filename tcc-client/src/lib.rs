@@ -75,6 +75,8 @@
 //! | `redis` | `RedisDatabase` | data in the same Redis; what a crash of it takes is said there |
 //! | | [`Unguarded`] | no database, and so no guard: what the methods then have to see to is said there |
 //!
+//! An [`XaParticipant`] has a try alone, whose local transaction PostgreSQL, MySQL or MariaDB prepares: [`Xa`].
+//!
 //! Others implement [`Database`], in about a hundred lines. The feature `axum` adds `Participants::into_router`.
 //!
 //! sqlx 0.9 and the feature `rusqlite` go together. Where sqlx has `sqlite`, or a feature that might draw it in
