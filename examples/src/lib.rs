@@ -9,6 +9,7 @@
 //! - [`outbox`], a message in the shop's own database: placed while the coordinator is away;
 //! - [`notification`], best effort: a shop is told a few times, and an operator if that was in vain;
 //! - [`trip`], a saga: flight, hotel and car, one after the other or none of them;
+//! - `xa`, with the feature of that name: money in PostgreSQL and stock in MariaDB, both prepared by their databases;
 //! - [`loyalty`] and [`serving`], what several of these have in common;
 //! - [`demo`]: starts them and a coordinator, kills some of them at the worst moments, and checks the books.
 
@@ -24,3 +25,5 @@ pub mod payment;
 pub mod points;
 pub mod serving;
 pub mod trip;
+#[cfg(feature = "xa")]
+pub mod xa;

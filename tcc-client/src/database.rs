@@ -32,6 +32,7 @@ pub(crate) mod sqlx_postgres;
 ))]
 mod trouble;
 pub(crate) mod unguarded;
+pub(crate) mod xa;
 
 /// A database that can hold a guard: one row per (gid, branch), written in the same local transaction as the
 /// participant's own rows.

@@ -75,6 +75,8 @@
 //! | `redis` | `RedisDatabase` | data in the same Redis; what a crash of it takes is said there |
 //! | | [`Unguarded`] | no database, and so no guard: what the methods then have to see to is said there |
 //!
+//! An [`XaParticipant`] has a try alone, whose local transaction PostgreSQL, MySQL or MariaDB prepares: [`Xa`].
+//!
 //! Others implement [`Database`], in about a hundred lines. The feature `axum` adds `Participants::into_router`.
 //!
 //! sqlx 0.9 and the feature `rusqlite` go together. Where sqlx has `sqlite`, or a feature that might draw it in
@@ -150,6 +152,7 @@ mod database;
 mod cleaning;
 mod participants;
 mod receiver;
+mod xa;
 mod local;
 mod sql;
 mod consumer;
@@ -178,6 +181,7 @@ pub use database::sqlx_mysql::{SqlxMysqlDatabase, SqlxMysqlTx};
 #[cfg(feature = "sqlx-postgres")]
 pub use database::sqlx_postgres::{SqlxPgDatabase, SqlxPgTx};
 pub use database::unguarded::Unguarded;
+pub use database::xa::{Prepared, Xa, XaDatabase, XaError, XaName, XaTx};
 pub use database::{BadRow, Commit, Database, Row, Trouble};
 #[cfg(feature = "initiator")]
 pub use initiator::{
@@ -191,6 +195,7 @@ pub use participants::Participants;
 pub use receiver::Receiver;
 pub use sql::{Columns, Dialect, SqlDatabase};
 pub use tcc_core::signature::{BadKey, SigningKey};
-pub use tcc_core::{BadId, BranchId, Gid, Operation, Timestamp};
+pub use tcc_core::{BadId, BranchId, Decision, Gid, Operation, Timestamp};
 #[cfg(feature = "initiator")]
-pub use tcc_core::{Decision, Phase, Retry, SubscriberId, Then, TopicName, wire};
+pub use tcc_core::{Phase, Retry, SubscriberId, Then, TopicName, wire};
+pub use xa::XaParticipant;

@@ -15,6 +15,9 @@ pub const FIRST_BACKOFF: Duration = Duration::from_millis(4);
 pub const FINISH: Duration = Duration::from_secs(5);
 /// Connections of one `PgDatabase` or `MysqlDatabase`: enough for a busy service, few enough for ten of them on one server.
 pub const CONNECTIONS: usize = 8;
+/// Connections that an `Xa` has beside those of its tries: each confirm, cancel and note takes a few milliseconds of one, and
+/// none of them waits for a row that a prepared try has locked.
+pub const XA_CONNECTIONS: usize = 4;
 /// Guard rows that are deleted in one local transaction: a few milliseconds of work, for which a call may have to wait
 /// where a database has one writer.
 pub const CLEANING_BATCH: u32 = 500;

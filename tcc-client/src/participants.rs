@@ -23,7 +23,8 @@ use crate::cleaning::Cleaning;
 use crate::guard::Guarded;
 use crate::receiver::{Receiver, Receiving};
 use crate::signed::Claim;
-use crate::{BoxError, Call, Database, Participant, Tried, Tx};
+use crate::xa::Preparing;
+use crate::{BoxError, Call, Database, Participant, Tried, Tx, Xa, XaParticipant};
 
 /// An answer given before any participant was asked. Boxed, since a response is large and these are rare.
 pub(crate) type Rejected = Box<Response<Full<Bytes>>>;
@@ -136,6 +137,20 @@ impl Participants {
     #[must_use]
     pub fn receiver<R: Receiver>(self, name: impl Into<String>, receiver: R, database: R::Database) -> Self {
         self.add(name, Receiving(receiver), database)
+    }
+
+    /// Adds a participant whose tries are prepared (XA), to be called at `/{name}/…`.
+    ///
+    /// # Panics
+    /// As [`add`](Self::add).
+    #[must_use]
+    pub fn xa<X: XaParticipant>(
+        self,
+        name: impl Into<String>,
+        participant: X,
+        database: Xa<X::Database>,
+    ) -> Self {
+        self.add(name, Preparing(participant), database)
     }
 
     /// Answers for those who send messages (`Client::message`) out of this database, at `/{name}/check`. A

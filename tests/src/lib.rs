@@ -19,7 +19,7 @@ mod spoilt;
 
 pub use broker::Broker;
 pub use mariadb::{Mariadb, mariadb};
-pub use postgres::{Postgres, postgres, skipped};
+pub use postgres::{Postgres, postgres, postgres_that_prepares_nothing, postgres_that_prepares_one, skipped};
 #[cfg(feature = "processes")]
 pub use process::{Process, die_with_the_test};
 #[cfg(feature = "processes")]

@@ -25,7 +25,29 @@ pub struct Postgres {
 /// When it is installed and does not start.
 pub fn postgres() -> Option<&'static Postgres> {
     static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
-    let server = SERVER.get_or_init(|| installed().map(|bin| start(&bin))).as_ref();
+    one(&SERVER, 200)
+}
+
+/// A second server, as PostgreSQL is installed: it takes no prepared transactions.
+///
+/// # Panics
+/// As [`postgres`].
+pub fn postgres_that_prepares_nothing() -> Option<&'static Postgres> {
+    static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
+    one(&SERVER, 0)
+}
+
+/// A third, which takes one prepared transaction at a time.
+///
+/// # Panics
+/// As [`postgres`].
+pub fn postgres_that_prepares_one() -> Option<&'static Postgres> {
+    static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
+    one(&SERVER, 1)
+}
+
+fn one(server: &'static OnceLock<Option<Postgres>>, prepared: u32) -> Option<&'static Postgres> {
+    let server = server.get_or_init(|| installed().map(|bin| start(&bin, prepared))).as_ref();
     if server.is_none() {
         skipped("PostgreSQL is not installed (no /usr/lib/postgresql/*/bin, no initdb in PATH)");
     }
@@ -81,24 +103,27 @@ fn installed() -> Option<PathBuf> {
     packaged.into_iter().chain(in_path).find(|bin| bin.join("initdb").exists())
 }
 
-fn start(bin: &Path) -> Postgres {
+fn start(bin: &Path, prepared: u32) -> Postgres {
     let dir =
         output(user(Path::new("mktemp")).args(["-d", "-p"]).arg(env::temp_dir()).arg("tcc-postgres.XXXXXX"));
     let data = format!("{dir}/data");
     let watchdog = watch(bin, &dir, &data);
     run(user(&bin.join("initdb")).args(["-D", &data, "-U", "tcc", "-A", "trust", "-E", "UTF8", "--no-sync"]));
-    let port = serve(bin, &dir, &data);
+    let port = serve(bin, &dir, &data, prepared);
     Postgres { bin: bin.into(), port, databases: AtomicU32::new(0), _watchdog: watchdog }
 }
 
-/// Starts the server, and returns its port.
-fn serve(bin: &Path, dir: &str, data: &str) -> u16 {
+/// Starts the server, and returns its port. It takes so many prepared transactions.
+fn serve(bin: &Path, dir: &str, data: &str, prepared: u32) -> u16 {
     for attempt in 1.. {
         // Another process may take the port between this line and the server's own bind.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("a free port").port();
         // No test cuts the power, so nothing needs to reach the disk.
-        let options = format!("-p {port} -k {dir} -h 127.0.0.1 -c fsync=off -c max_connections=200");
+        let options = format!(
+            "-p {port} -k {dir} -h 127.0.0.1 -c fsync=off -c max_connections=200 \
+             -c max_prepared_transactions={prepared}"
+        );
         let log = format!("{dir}/log");
         let mut command = user(&bin.join("pg_ctl"));
         command.args(["-D", data, "-l", &log, "-o", &options, "-w", "start"]);

@@ -9,6 +9,7 @@ mod outbox;
 mod points;
 mod readme;
 mod trip;
+mod xa;
 
 use std::process::{Command, Output};
 

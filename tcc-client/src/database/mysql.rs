@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, ServerError};
@@ -13,9 +14,11 @@ use tokio::time::timeout;
 use super::mysql_sql as sql;
 use super::trouble::{InUse, trouble_of};
 use crate::limits::{CONNECT, CONNECTIONS, FINISH, LOCK_WAIT};
-use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
+use crate::{
+    BoxError, Call, Commit, Database, Decision, Row, Timestamp, Trouble, XaDatabase, XaError, XaName,
+};
 
-/// A database of a MySQL or MariaDB server, with a small pool of connections of its own.
+/// A database of a MySQL (8.0 or newer) or MariaDB (10.6) server, with a small pool of connections of its own.
 ///
 /// Clones are cheap and the same pool. It must be the primary, with InnoDB and with
 /// `innodb_flush_log_at_trx_commit = 1`, and with `sync_binlog = 1` if it has a binary log: a guard that loses its
@@ -176,6 +179,84 @@ impl Database for MysqlDatabase {
 
     fn trouble(error: &BoxError) -> Trouble {
         trouble_of(error, judge)
+    }
+}
+
+impl XaDatabase for MysqlDatabase {
+    const NOTES: &'static [&'static str] = sql::NOTES;
+
+    fn beside(&self, most: usize) -> Self {
+        self.clone().connections(most)
+    }
+
+    async fn place(tx: &mut MysqlTx) -> Result<String, BoxError> {
+        let said: Option<(Option<String>, String)> = tx.query_first("SELECT DATABASE(), VERSION()").await?;
+        let (database, version) = said.ok_or("it is always answered")?;
+        if sql::is_too_old(&version) {
+            return Err(XaError::TooOld(version).into());
+        }
+        database.ok_or_else(|| "the connection's options name no database".into())
+    }
+
+    async fn open(tx: &mut MysqlTx, name: &XaName) -> Result<(), BoxError> {
+        Ok(tx.query_drop(sql::open(name)).await?)
+    }
+
+    async fn prepare(mut tx: MysqlTx, name: &XaName) -> Result<Commit, BoxError> {
+        tx.finishing = true;
+        let xid = sql::xid(name);
+        match tx.query_drop(format!("XA END {xid}; XA PREPARE {xid}")).await {
+            Ok(()) => {
+                // Nobody else can end it before its session has left it. Of a session that is only reset, MariaDB says
+                // that it has, and InnoDB goes on with the prepared transaction in it.
+                if let Some(conn) = tx.conn.take()
+                    && let Err(error) = conn.disconnect().await
+                {
+                    tracing::debug!(error = &error as &dyn Error, "a connection ended by itself");
+                }
+                Ok(Commit::Committed)
+            }
+            Err(mysql_async::Error::Server(error)) if judge(&error) == Trouble::Conflict => {
+                Ok(Commit::Conflict)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn undo(mut tx: MysqlTx) -> Result<(), BoxError> {
+        // Whatever state it is in. Where the server is too old for that, the connection is closed.
+        if tx.reset().await? {
+            tx.hand_back();
+        }
+        Ok(())
+    }
+
+    async fn end(mut tx: MysqlTx, name: &XaName, decision: Decision) -> Result<bool, BoxError> {
+        // Without autocommit a session is never outside of a transaction, where alone that can be said.
+        tx.query_drop(format!("{ROLLBACK}, autocommit = 1")).await?;
+        tx.finishing = true;
+        let end = match decision {
+            Decision::Confirm => "COMMIT",
+            Decision::Cancel => "ROLLBACK",
+        };
+        let ended = match tx.query_drop(format!("XA {end} {}", sql::xid(name))).await {
+            Ok(()) => true,
+            Err(mysql_async::Error::Server(error)) if error.code == sql::NO_SUCH_XA => false,
+            Err(error) => return Err(error.into()),
+        };
+        tx.hand_back();
+        Ok(ended)
+    }
+
+    async fn prepared(tx: &mut MysqlTx, place: &str) -> Result<Vec<(String, Option<Duration>)>, BoxError> {
+        let rows: Vec<(i64, usize, usize, Vec<u8>)> = tx.query("XA RECOVER").await?;
+        let ours = rows.into_iter().filter(|(format, ..)| *format == sql::FORMAT);
+        let named = ours.filter_map(|(_, gtrid, bqual, data)| {
+            let (gtrid, bqual) = (data.get(..gtrid)?, data.get(gtrid..gtrid + bqual)?);
+            let (gtrid, bqual) = (std::str::from_utf8(gtrid).ok()?, std::str::from_utf8(bqual).ok()?);
+            (bqual == place).then(|| (format!("{bqual}:{gtrid}"), None))
+        });
+        Ok(named.collect())
     }
 }
 

@@ -5,19 +5,24 @@ use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::try_join;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{CancelToken, Client, Config, Socket, Statement};
 
 use super::postgres_sql as sql;
 use super::trouble::{InUse, trouble_of};
 use crate::limits::{CONNECT, CONNECTIONS, FINISH, LOCK_WAIT};
-use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
+use crate::{
+    BoxError, Call, Commit, Database, Decision, Row, SqlDatabase, Timestamp, Trouble, XaDatabase, XaError,
+    XaName,
+};
 
 /// A PostgreSQL database with a small pool of connections of its own.
 ///
@@ -216,6 +221,80 @@ impl Database for PgDatabase {
 
     fn trouble(error: &BoxError) -> Trouble {
         trouble_of(error, judge)
+    }
+}
+
+impl XaDatabase for PgDatabase {
+    const NOTES: &'static [&'static str] = sql::NOTES;
+
+    fn beside(&self, most: usize) -> Self {
+        self.clone().connections(most)
+    }
+
+    async fn place(tx: &mut PgTx) -> Result<String, BoxError> {
+        let row = tx.query_one(sql::PLACE, &[]).await?;
+        if row.try_get::<_, i32>(1)? == 0 {
+            return Err(XaError::Disabled.into());
+        }
+        row.try_get::<_, Option<String>>(0)?.ok_or_else(|| "the guard's tables are not there yet".into())
+    }
+
+    async fn open(_: &mut PgTx, _: &XaName) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    async fn prepare(mut tx: PgTx, name: &XaName) -> Result<Commit, BoxError> {
+        tx.finishing = true;
+        match tx.batch_execute(&format!("PREPARE TRANSACTION '{name}'")).await {
+            Ok(()) => {
+                tx.hand_back();
+                Ok(Commit::Committed)
+            }
+            Err(error) if judge(&error) == Trouble::Conflict => Ok(Commit::Conflict),
+            Err(error) => Err(match error.code().map(SqlState::code) {
+                // Only of a server that was told so since this process asked it.
+                Some(sql::NOT_NOW) => XaError::Disabled.into(),
+                Some(sql::NO_ROOM) => XaError::Full.into(),
+                _ => error.into(),
+            }),
+        }
+    }
+
+    async fn undo(tx: PgTx) -> Result<(), BoxError> {
+        Self::rollback(tx).await
+    }
+
+    async fn end(mut tx: PgTx, name: &XaName, decision: Decision) -> Result<bool, BoxError> {
+        // On its own: what ends a prepared transaction must stand in none, also not in that of a batch.
+        tx.batch_execute("ROLLBACK").await?;
+        tx.finishing = true;
+        let end = match decision {
+            Decision::Confirm => "COMMIT",
+            Decision::Cancel => "ROLLBACK",
+        };
+        match tx.batch_execute(&format!("{end} PREPARED '{name}'")).await {
+            Ok(()) => {}
+            Err(error) => match error.code().map(SqlState::code) {
+                Some(sql::NO_SUCH | sql::NOT_NOW) => {
+                    tx.hand_back();
+                    return Ok(false);
+                }
+                _ => return Err(error.into()),
+            },
+        }
+        tx.hand_back();
+        Ok(true)
+    }
+
+    async fn prepared(tx: &mut PgTx, place: &str) -> Result<Vec<(String, Option<Duration>)>, BoxError> {
+        let rows = Self::query(tx, sql::prepared(place)).await?;
+        let named = rows.into_iter().map(|columns| {
+            let [name, age] = <[_; 2]>::try_from(columns).map_err(|_| "there are two columns")?;
+            let millis: i64 = age.ok_or("it has a moment")?.parse()?;
+            let age = Duration::from_millis(millis.max(0).unsigned_abs());
+            Ok((name.ok_or("it has a name")?, Some(age)))
+        });
+        named.collect()
     }
 }
 

@@ -55,6 +55,45 @@ pub(super) const FORGET: &str = "\
 DELETE FROM tcc_guard WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM tcc_guard WHERE begun < $1 ORDER BY begun LIMIT $2 FOR UPDATE SKIP LOCKED))";
 
+/// Of prepared transactions, whose own rows nobody can read.
+#[cfg(feature = "tokio-postgres")]
+pub(super) const NOTES: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS tcc_prepared (
+    name   text COLLATE \"C\" NOT NULL PRIMARY KEY,
+    gid    text COLLATE \"C\" NOT NULL,
+    branch text COLLATE \"C\" NOT NULL,
+    kept   text,
+    begun  bigint NOT NULL,
+    noted  bigint NOT NULL
+)",
+    "CREATE INDEX IF NOT EXISTS tcc_prepared_begun ON tcc_prepared (begun)",
+];
+
+/// By the number of the guard's table, which has one in each schema; and how many transactions can be prepared.
+#[cfg(feature = "tokio-postgres")]
+pub(super) const PLACE: &str = "\
+SELECT current_database() || '/' || to_regclass('tcc_guard')::oid,
+       current_setting('max_prepared_transactions')::int";
+
+/// What is said to be wrong of a name under which nothing is prepared.
+#[cfg(feature = "tokio-postgres")]
+pub(super) const NO_SUCH: &str = "42704";
+/// Of a name that another connection is ending right now; and of a server that takes no prepared transactions.
+#[cfg(feature = "tokio-postgres")]
+pub(super) const NOT_NOW: &str = "55000";
+/// Of a server that has as many of them as it takes.
+#[cfg(feature = "tokio-postgres")]
+pub(super) const NO_ROOM: &str = "53200";
+
+/// Of this database alone: no other connection could end them. The place has no letter that means anything here.
+#[cfg(feature = "tokio-postgres")]
+pub(super) fn prepared(place: &str) -> String {
+    format!(
+        "SELECT gid, (extract(epoch FROM clock_timestamp() - prepared) * 1000)::bigint::text
+         FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE '{place}:%'"
+    )
+}
+
 /// The schema, as several may create it at once.
 pub(super) fn create_schema() -> String {
     // IF NOT EXISTS alone fails when two do it at once. The number is `tcc_guar` in ASCII.

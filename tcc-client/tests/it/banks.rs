@@ -17,6 +17,8 @@ mod sqlite;
 mod sqlx_mysql;
 #[cfg(all(feature = "sqlx-postgres", feature = "tokio-postgres"))]
 mod sqlx_postgres;
+#[cfg(any(feature = "tokio-postgres", feature = "mysql_async"))]
+mod xa;
 
 #[cfg(feature = "mysql_async")]
 pub(crate) use mysql::Mysql;
@@ -30,6 +32,12 @@ pub(crate) use sqlite::Sqlite;
 pub(crate) use sqlx_mysql::SqlxMysql;
 #[cfg(all(feature = "sqlx-postgres", feature = "tokio-postgres"))]
 pub(crate) use sqlx_postgres::SqlxPostgres;
+#[cfg(any(feature = "tokio-postgres", feature = "mysql_async"))]
+pub(crate) use xa::XaBank;
+#[cfg(feature = "mysql_async")]
+pub(crate) use xa::XaMysql;
+#[cfg(feature = "tokio-postgres")]
+pub(crate) use xa::XaPostgres;
 
 /// All money of a bank. It moves between the three, and their sum never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +50,12 @@ pub(crate) struct Books {
 /// A database under test.
 pub(crate) trait Bank: Clone + Send + Sync + 'static {
     type Database: Database;
+
+    /// Whether the database prepares its tries, so that nothing is left of one that was cancelled.
+    const PREPARES: bool = false;
+
+    /// What had an effect of a branch that was tried and cancelled.
+    const UNDONE: &[&str] = if Self::PREPARES { &[] } else { &["try", "cancel"] };
 
     fn database(&self) -> Self::Database;
 

@@ -19,6 +19,16 @@ on_each_database!(
     a_lock_that_is_held_too_long_answers_425,
 );
 
+// The last one needs its accounts to be let go of before the transaction is decided.
+on_each_xa!(
+    p1_of_confirms_and_cancels_at_once_one_kind_wins,
+    p2_twenty_equal_calls_at_once_have_one_effect,
+    p2_twenty_equal_refused_tries_get_one_reason,
+    p4_of_tries_and_cancels_at_once_nothing_stays_reserved,
+    p4_a_cancel_that_meets_its_running_try_undoes_it,
+    a_lock_that_is_held_too_long_answers_425,
+);
+
 /// Makes all calls at once, and returns what they were answered in the end.
 async fn all(calls: impl IntoIterator<Item = (&Caller, &'static str, String)>) -> Vec<(&'static str, Seen)> {
     let mut set = JoinSet::new();
@@ -37,16 +47,18 @@ async fn p1_of_confirms_and_cancels_at_once_one_kind_wins<B: Bank>(bank: B) {
         assert_eq!(caller.call("try", &gid).await, Seen::done());
         let calls = ["confirm", "cancel", "cancel", "confirm"];
         let seen = all(calls.map(|operation| (&caller, operation, gid.clone()))).await;
-        let winner = bank.effects(&gid).await.remove(1);
+        let confirmed = bank.row(&gid).await.unwrap() == "confirmed";
         for (operation, seen) in seen {
-            match (operation, winner.as_str()) {
-                ("confirm", "cancel") => assert_eq!(seen.code(), "already-cancelled"),
-                ("cancel", "confirm") => assert_eq!(seen.code(), "already-confirmed"),
+            match (operation, confirmed) {
+                // What is prepared is gone a moment before the cancel's row is there.
+                ("confirm", false) if B::PREPARES && seen.code() == "not-tried" => {}
+                ("confirm", false) => assert_eq!(seen.code(), "already-cancelled"),
+                ("cancel", true) => assert_eq!(seen.code(), "already-confirmed"),
                 _ => assert_eq!(seen, Seen::done()),
             }
         }
-        assert_eq!(bank.effects(&gid).await, ["try", &*winner]);
-        if winner == "confirm" {
+        assert_eq!(bank.effects(&gid).await, if confirmed { &["try", "confirm"] } else { B::UNDONE });
+        if confirmed {
             (spent, free) = (spent + 10, free - 10);
         }
     }
@@ -92,7 +104,7 @@ async fn p4_of_tries_and_cancels_at_once_nothing_stays_reserved<B: Bank>(bank: B
         }
         assert_eq!(bank.row(&gid).await.unwrap(), "cancelled");
         let effects = bank.effects(&gid).await;
-        assert!(effects.is_empty() || effects == ["try", "cancel"], "{effects:?}");
+        assert!(effects.is_empty() || effects == B::UNDONE, "{effects:?}");
     }
     assert_eq!(bank.books().await, Books { free: 1000, reserved: 0, spent: 0 });
 }
@@ -114,7 +126,7 @@ async fn p4_a_cancel_that_meets_its_running_try_undoes_it<B: Bank>(bank: B) {
     caller.watch.gate.add_permits(1);
     assert_eq!(trying.await.unwrap(), Seen::done());
     assert_eq!(cancelling.await.unwrap(), Seen::done());
-    assert_eq!(bank.effects("t").await, ["try", "cancel"]);
+    assert_eq!(bank.effects("t").await, B::UNDONE);
     assert_eq!(bank.books().await, Books { free: 1000, reserved: 0, spent: 0 });
 }
 
@@ -132,7 +144,7 @@ async fn a_lock_that_is_held_too_long_answers_425<B: Bank>(bank: B) {
     caller.watch.gate.add_permits(1);
     assert_eq!(trying.await.unwrap(), Seen::done());
     assert_eq!(caller.call("cancel", "t").await, Seen::done());
-    assert_eq!(bank.effects("t").await, ["try", "cancel"]);
+    assert_eq!(bank.effects("t").await, B::UNDONE);
 }
 
 async fn a_hundred_transactions_on_a_hot_account_balance<B: Bank>(bank: B) {

@@ -13,6 +13,11 @@ on_each_database!(
     p2_a_process_that_dies_after_its_commit_has_done_it,
 );
 
+on_each_xa!(
+    p5_a_process_that_dies_before_its_commit_leaves_nothing,
+    p2_a_process_that_dies_after_its_commit_has_done_it,
+);
+
 /// `database operation how place`, when this process is to make a call and die.
 const ORDER: &str = "TCC_TEST_CRASH";
 
@@ -48,6 +53,10 @@ async fn the_process_that_dies() {
         "sqlx-postgres" => die(&crate::banks::SqlxPostgres::at(place).await, operation, moment).await,
         #[cfg(all(feature = "sqlx-mysql", feature = "mysql_async"))]
         "sqlx-mysql" => die(&crate::banks::SqlxMysql::at(place).await, operation, moment).await,
+        #[cfg(feature = "tokio-postgres")]
+        "xa+postgres" => die(&crate::banks::XaPostgres::at(place).await, operation, moment).await,
+        #[cfg(feature = "mysql_async")]
+        "xa+mysql" => die(&crate::banks::XaMysql::at(place).await, operation, moment).await,
         _ => panic!("{order}"),
     }
 }
@@ -67,7 +76,7 @@ async fn p5_a_process_that_dies_before_its_commit_leaves_nothing<B: Bank>(bank: 
     crash(&bank, "cancel", "before");
     assert_eq!(bank.row("t").await.unwrap(), "tried");
     assert_eq!(caller.call("cancel", "t").await, Seen::done());
-    assert_eq!(bank.effects("t").await, ["try", "cancel"]);
+    assert_eq!(bank.effects("t").await, B::UNDONE);
     assert_eq!(bank.books().await, Books { free: 1000, reserved: 0, spent: 0 });
 }
 

@@ -230,6 +230,8 @@ impl<B: Bank> Database for Flaky<B> {
 impl<B: Bank> Bank for Flaky<B> {
     type Database = Self;
 
+    const PREPARES: bool = B::PREPARES;
+
     fn database(&self) -> Self {
         self.clone()
     }

@@ -59,6 +59,19 @@ macro_rules! on_each_mysql {
     };
 }
 
+/// Makes of generic tests one for each server that prepares local transactions.
+macro_rules! on_each_xa {
+    ($($name:ident),+ $(,)?) => {
+        on_each! {
+            ($($name),+)
+            #[cfg(feature = "tokio-postgres")]
+            xa_postgres: XaPostgres,
+            #[cfg(feature = "mysql_async")]
+            xa_mysql: XaMysql,
+        }
+    };
+}
+
 /// Makes of generic tests one for each database; of those at the end only where local transactions hold locks and a
 /// statement can do anything, as in SQL.
 macro_rules! on_each_database {
@@ -156,3 +169,6 @@ mod sqlx;
 mod table;
 /// A participant without a database.
 mod unguarded;
+/// Tries that the database prepares: what is left of whom, and who finds it.
+#[cfg(any(feature = "tokio-postgres", feature = "mysql_async"))]
+mod xa;

@@ -21,7 +21,7 @@ use crate::coordinator::Coordinator;
 use crate::world::LONG;
 
 /// Commands that a test of the docs cannot run itself, and what runs them.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 13] = [
     (
         "cargo install --path tcc-server --features otel\nOTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 tcc-server",
         "tests/run: cargo test -p tcc-tests --features otel --test it traces",
@@ -45,6 +45,10 @@ const ELSEWHERE: [(&str, &str); 12] = [
     (
         "cargo run -p tcc-examples --bin notification",
         "examples/tests/it/notification.rs: fn what_the_shop_was_not_told_the_operator_is",
+    ),
+    (
+        "cargo run -p tcc-examples --features xa --bin xa -- \"$POSTGRES_URL\" \"$MYSQL_URL\"",
+        "examples/tests/it/xa.rs: fn money_and_stock_are_prepared_and_end_together",
     ),
     (
         "cargo run -p tcc-examples --bin outbox",

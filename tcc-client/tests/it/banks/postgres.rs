@@ -17,6 +17,15 @@ impl Postgres {
     const SCHEMA: &str = "
         CREATE TABLE account (name text PRIMARY KEY, free bigint, reserved bigint, spent bigint);
         CREATE TABLE effect (id bigserial PRIMARY KEY, gid text, branch text, operation text);";
+
+    /// A new one of this server.
+    pub(crate) async fn on(server: &tcc_tests::Postgres) -> Self {
+        let bank = Self::at(&server.database()).await;
+        bank.database.create_schema().await.unwrap();
+        bank.execute(Self::SCHEMA).await;
+        bank.fund("alice", 1000).await;
+        bank
+    }
 }
 
 impl Bank for Postgres {
@@ -83,11 +92,7 @@ impl Bank for Postgres {
 
 impl Open for Postgres {
     async fn open() -> Option<Self> {
-        let bank = Self::at(&tcc_tests::postgres()?.database()).await;
-        bank.database.create_schema().await.unwrap();
-        bank.execute(Self::SCHEMA).await;
-        bank.fund("alice", 1000).await;
-        Some(bank)
+        Some(Self::on(tcc_tests::postgres()?).await)
     }
 }
 

@@ -181,6 +181,8 @@ impl<B: Bank> Database for Broken<B> {
 impl<B: Bank> Bank for Broken<B> {
     type Database = Self;
 
+    const PREPARES: bool = B::PREPARES;
+
     fn database(&self) -> Self {
         self.clone()
     }

@@ -55,6 +55,10 @@ async fn the_process_that_dies() {
         "sqlx-postgres" => die::<crate::banks::SqlxPostgres>(order).await,
         #[cfg(all(feature = "sqlx-mysql", feature = "mysql_async"))]
         "sqlx-mysql" => die::<crate::banks::SqlxMysql>(order).await,
+        #[cfg(feature = "tokio-postgres")]
+        "xa+postgres" => die::<crate::banks::XaPostgres>(order).await,
+        #[cfg(feature = "mysql_async")]
+        "xa+mysql" => die::<crate::banks::XaMysql>(order).await,
         kind => panic!("{kind}"),
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::broken::{Broken, Mistake};
 use super::death;
 use super::steps::Step;
-use super::world::{ACCOUNTS, Ask, Cleaning, Doing, FUNDS, Heard, Mark, Payload, World};
+use super::world::{Ask, Cleaning, Doing, Heard, Mark, Payload, World};
 use crate::banks::Bank;
 use crate::cleaning::forget;
 use crate::flaky::{Fate, Flaky};
@@ -56,7 +56,7 @@ impl fmt::Display for Violation {
 impl<B: Bank> Stage<B> {
     pub(super) async fn new(bank: B, mistake: Option<Mistake>) -> Self {
         let other = B::at(&bank.place()).await;
-        let world = World::new();
+        let world = World::new(B::PREPARES);
         Self { replicas: vec![bank, other], mistake, world, calls: 0, tally: Tally::default() }
     }
 
@@ -85,10 +85,10 @@ impl<B: Bank> Stage<B> {
 
     async fn reset(&mut self) {
         self.replicas[0].clear().await;
-        for name in ACCOUNTS {
-            self.replicas[0].fund(name, FUNDS).await;
+        self.world = World::new(B::PREPARES);
+        for (name, books) in &self.world.accounts {
+            self.replicas[0].fund(name, books.free).await;
         }
-        self.world = World::new();
     }
 
     fn numbered(&mut self, asks: &[Ask]) -> Vec<Ask> {
@@ -258,5 +258,5 @@ pub(super) async fn call<B: Bank>(bank: B, ask: Ask) -> Heard {
         Mark::Settled => Some(begun + 1),
     };
     let caller = Caller { branch, begun, settled, timeout: STUCK, ..caller };
-    Heard::of(&caller.insist(ask.operation.operation().as_str(), &gid, ask.body()).await)
+    Heard::of(&caller.insist(ask.operation.operation().as_str(), &gid, ask.body(B::PREPARES)).await)
 }

@@ -27,14 +27,14 @@ pub(super) enum Step {
 /// Draws steps by the world as it is likely to be: as if calls came in order and nothing befell them. Which world it
 /// is turns out only when the steps are played.
 #[derive(Debug)]
-pub(super) struct Machine;
+pub(super) struct Machine<const PREPARES: bool>;
 
-impl ReferenceStateMachine for Machine {
+impl<const PREPARES: bool> ReferenceStateMachine for Machine<PREPARES> {
     type State = World;
     type Transition = Step;
 
     fn init_state() -> BoxedStrategy<World> {
-        Just(World::new()).boxed()
+        Just(World::new(PREPARES)).boxed()
     }
 
     fn transitions(likely: &World) -> BoxedStrategy<Step> {

@@ -87,6 +87,8 @@ enum Wrote {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct World {
+    /// Whether tries are prepared by the database, and a cancelled one leaves nothing.
+    prepares: bool,
     pub(super) rows: BTreeMap<Key, Row>,
     pub(super) accounts: BTreeMap<String, Books>,
     /// The operations whose effects are there, in order.
@@ -130,8 +132,12 @@ impl Key {
         BEGUN + i64::from(self.gid)
     }
 
-    fn account(self) -> &'static str {
-        ACCOUNTS[usize::from(self.gid + self.branch) % ACCOUNTS.len()]
+    /// What is prepared locks its account, so that a second try would wait for the first one's end: there each branch
+    /// has its own.
+    fn account(self, prepares: bool) -> String {
+        let (gid, branch) = self.names();
+        let shared = ACCOUNTS[usize::from(self.gid + self.branch) % ACCOUNTS.len()];
+        if prepares { format!("{gid}/{branch}") } else { shared.into() }
     }
 }
 
@@ -154,7 +160,7 @@ impl Doing {
 }
 
 impl Ask {
-    pub(super) fn body(&self) -> Vec<u8> {
+    pub(super) fn body(&self, prepares: bool) -> Vec<u8> {
         let (on, how) = match self.payload {
             Payload::Unreadable => return b"{".to_vec(),
             Payload::Plain => ("", How::Plainly),
@@ -162,7 +168,8 @@ impl Ask {
             Payload::Refuse => ("try", How::Refuse(self.reason())),
             Payload::Fail => (self.operation.operation().as_str(), How::Fail("as the payload says".into())),
         };
-        let charge = Charge { account: self.key.account().into(), cents: CENTS, on: on.into(), how };
+        let account = self.key.account(prepares);
+        let charge = Charge { account, cents: CENTS, on: on.into(), how };
         serde_json::to_vec(&charge).unwrap()
     }
 
@@ -208,11 +215,12 @@ impl Heard {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(prepares: bool) -> Self {
         let funds = Books { free: FUNDS, reserved: 0, spent: 0 };
         Self {
+            prepares,
             rows: BTreeMap::new(),
-            accounts: ACCOUNTS.map(|name| (name.to_owned(), funds)).into(),
+            accounts: Key::all().map(|key| (key.account(prepares), funds)).collect(),
             effects: BTreeMap::new(),
             settled: 0,
         }
@@ -220,7 +228,7 @@ impl World {
 
     /// What a bank holds, as far as it can be read there.
     pub(super) async fn read<B: Bank>(bank: &B) -> Self {
-        let mut world = Self::new();
+        let mut world = Self::new(B::PREPARES);
         if let Some(mark) = bank.mark().await {
             world.settled = u8::try_from(mark - BEGUN).unwrap();
         }
@@ -273,10 +281,10 @@ impl World {
             None if ask.key.gid < self.settled => return (Heard::Refused(ENDED.into()), Wrote::Nothing),
             None => match ask.payload {
                 Payload::Unreadable => {
-                    let error = serde_json::from_slice::<Charge>(&ask.body()).unwrap_err();
+                    let error = serde_json::from_slice::<Charge>(&ask.body(self.prepares)).unwrap_err();
                     Some(format!("the payload cannot be read: {error}"))
                 }
-                _ if self.accounts[ask.key.account()].free < CENTS => Some("no funds".into()),
+                _ if self.accounts[&ask.key.account(self.prepares)].free < CENTS => Some("no funds".into()),
                 Payload::Refuse => Some(ask.reason()),
                 Payload::Fail => return (Heard::problem("internal"), Wrote::Nothing),
                 Payload::Plain | Payload::Reply => None,
@@ -327,13 +335,36 @@ impl World {
     }
 
     fn work(&mut self, ask: &Ask, row: Row) {
-        let books = self.accounts.get_mut(ask.key.account()).expect("every key has an account");
+        let account = ask.key.account(self.prepares);
+        let books = self.accounts.get_mut(&account).expect("every key has an account");
         let by = ask.operation.moves();
         books.free += by.free;
         books.reserved += by.reserved;
         books.spent += by.spent;
-        self.effects.entry(ask.key).or_default().push(ask.operation.operation().as_str().into());
+        if self.prepares && ask.operation == Doing::Cancel {
+            self.effects.remove(&ask.key);
+        } else {
+            self.effects.entry(ask.key).or_default().push(ask.operation.operation().as_str().into());
+        }
         self.rows.insert(ask.key, row);
+    }
+
+    /// Halfway through a cancel of what is prepared: it is rolled back, and there is no row yet.
+    fn halfway(&self, event: Event<'_>) -> Option<Self> {
+        let Event::Call(ask, _) = event else { return None };
+        let tried = matches!(self.rows.get(&ask.key), Some(Row::Tried { .. }));
+        let comes_to_it = match ask.fate {
+            Fate::KilledFirst | Fate::KilledHalfway | Fate::CommitLost => false,
+            Fate::Well | Fate::Conflict | Fate::AnswerLost | Fate::KilledCommitting | Fate::HungUp => true,
+        };
+        let cancels = ask.operation == Doing::Cancel && self.clone().call(ask) == Heard::Done(Value::Null);
+        if !(self.prepares && tried && cancels && comes_to_it) {
+            return None;
+        }
+        let mut world = self.clone();
+        world.call(ask);
+        world.rows.remove(&ask.key);
+        Some(world)
     }
 
     /// Everything that a call may come to, with what befalls it. `None`: nobody heard the answer.
@@ -346,6 +377,10 @@ impl World {
             (Fate::Well | Fate::Conflict, _) => vec![(heard, after)],
             (Fate::HungUp, _) => vec![(None, after), (None, before)],
             (Fate::KilledFirst, _) => vec![(problem("internal"), before)],
+            // Of a confirm or a cancel nothing was written yet, and it is found out when it is sent.
+            (Fate::KilledHalfway, Wrote::Work) if self.prepares && ask.operation != Doing::Try => {
+                vec![(problem("unknown"), before)]
+            }
             (Fate::KilledHalfway, Wrote::Work) => vec![(problem("internal"), before)],
             (Fate::AnswerLost, Wrote::Row | Wrote::Work) => vec![(problem("unknown"), after)],
             (Fate::CommitLost, Wrote::Row | Wrote::Work) => vec![(problem("unknown"), before)],
@@ -402,7 +437,8 @@ impl World {
                 };
                 let found = outcomes.iter().any(|world| reaches(world, left, used, after));
                 left.insert(place, event);
-                if found {
+                let halfway = world.halfway(event);
+                if found || halfway.is_some_and(|world| reaches(&world, left, used, after)) {
                     return true;
                 }
             }
@@ -417,10 +453,11 @@ impl World {
 
     /// What must be true whatever was called, and that the model of a single call could itself get wrong.
     pub(super) fn is_sound(&self) -> Result<(), String> {
-        let mut expected = Self::new().accounts;
+        let mut expected = Self::new(self.prepares).accounts;
         for key in Key::all() {
             let effects: Vec<_> = self.effects.get(&key).into_iter().flatten().map(String::as_str).collect();
-            let books = expected.get_mut(key.account()).expect("every key has an account");
+            let account = key.account(self.prepares);
+            let books = expected.get_mut(&account).expect("every key has an account");
             let (reserved, spent) = match effects[..] {
                 [] | ["try", "cancel"] => (0, 0),
                 ["try"] => (CENTS, 0),
