@@ -41,17 +41,19 @@ const fn answer(status: u16) -> Answer {
     Answer::Response(Response { status, retry_after: None, body: Some(Vec::new()) })
 }
 
-/// Begins the inner transaction, and waits until its tries are done; as long as somebody listens.
+/// How often it looks whether the inner tries are done, before it says "pending": who waits in a call for somebody else
+/// that hangs would hang as well.
+const LOOKS: usize = 4;
+
+/// Begins the inner transaction, and looks whether its tries are done.
 async fn tried(world: &Arc<World>, inner: usize) -> u16 {
     let mut told = once(world, inner, &Ask::Begin { reused: false }).await;
-    loop {
+    for _ in 0..LOOKS {
         match told {
             Some(Told::Stands { phase: Phase::Trying, tries, .. }) => match tries {
                 Tries::Done => return 200,
                 Tries::Open if world.breaks(Break::NestedGuesses) => return 200,
-                Tries::Refused => {
-                    return if said(world, inner, Ask::Cancel).await == 200 { 409 } else { 503 };
-                }
+                Tries::Refused => return if said(world, inner, Ask::Cancel).await == 200 { 409 } else { 503 },
                 Tries::Open => {}
             },
             Some(Told::Stands { phase, .. }) => {
@@ -60,9 +62,10 @@ async fn tried(world: &Arc<World>, inner: usize) -> u16 {
             Some(Told::No(No::CancelledBefore(_))) => return 409,
             Some(Told::No(_)) | None => return 503,
         }
-        sleep(world.millis(50..300)).await;
+        sleep(world.millis(20..200)).await;
         told = once(world, inner, &Ask::Get).await;
     }
+    425
 }
 
 /// Says confirm or cancel to the inner transaction, as the outer one was decided.
