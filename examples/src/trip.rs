@@ -2,19 +2,15 @@
 //! given back in reverse.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use serde::{Deserialize, Serialize};
 use tcc_client::{
     BoxError, Branch, Call, Client, Participant, Participants, Phase, SqliteDatabase, Submission, Tried, Tx,
     Wait,
 };
-use tcc_server::api::{self, Callers, Listening};
-use tcc_server::store::{SqliteOptions, SqliteStore};
-use tcc_server::transport::{AllowList, HttpTransport, Transports};
-use tcc_server::{Coordinator, Scheduler, Settings};
+
+use crate::serving::{self, serve};
 
 /// What is booked: one place, for whom.
 #[derive(Serialize, Deserialize)]
@@ -83,7 +79,8 @@ pub async fn book(folder: &Path, places: [(&'static str, u32); 3]) -> Result<Tri
         let at = serve(Participants::new().add("places", Places, db.clone()).into_router()).await?;
         services.push((name, at, db));
     }
-    let (client, scheduler) = coordinator(folder).await?;
+    let (at, scheduler) = serving::coordinator(folder, std::future::pending()).await?;
+    let client = Client::new(&at)?;
 
     let gid = "trip/2026-12".parse()?;
     let mut trip = Submission::new(gid).wait(Wait::End);
@@ -111,23 +108,4 @@ pub async fn book(folder: &Path, places: [(&'static str, u32); 3]) -> Result<Tri
     scheduler.drain(Duration::from_secs(5)).await;
     let (phase, reason) = (standing.phase(), standing.reason().map(str::to_owned));
     Ok(Trip { phase, reason, calls: calls.collect(), left })
-}
-
-async fn coordinator(folder: &Path) -> Result<(Client, Scheduler), BoxError> {
-    let store = SqliteStore::open(folder.join("tcc.db"), SqliteOptions::default())?;
-    let transports = Transports::new().with(HttpTransport::new(AllowList::default())?);
-    let coordinator = Coordinator::new(Arc::new(store), transports, Settings::default());
-    let scheduler = Scheduler::start(coordinator.clone());
-    let listening = Listening::on("127.0.0.1:0".parse()?).await?;
-    let client = Client::new(&format!("http://{}", listening.address()))?;
-    let router = api::router(coordinator, Callers::OfThisMachine);
-    tokio::spawn(api::serve(listening, router, std::future::pending(), Duration::from_secs(1)));
-    Ok((client, scheduler))
-}
-
-async fn serve(router: Router) -> Result<String, BoxError> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let at = format!("http://{}", listener.local_addr()?);
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    Ok(at)
 }

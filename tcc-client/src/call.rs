@@ -206,7 +206,7 @@ mod tests {
     fn headers_that_describe_no_call_say_which_and_why() {
         for (name, value, why) in [
             (protocol::GID, None, BadCall::Missing(protocol::GID)),
-            (protocol::GID, Some("a b"), BadCall::Id(protocol::GID, BadId::Character(' '))),
+            (protocol::GID, Some("a b"), BadCall::Id(protocol::GID, BadId::Character(' ', "_:/-"))),
             (protocol::BRANCH, Some(""), BadCall::Id(protocol::BRANCH, BadId::Empty)),
             (protocol::OPERATION, None, BadCall::Missing(protocol::OPERATION)),
             (protocol::OPERATION, Some("deliver"), BadCall::Operation),

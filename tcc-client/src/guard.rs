@@ -174,7 +174,7 @@ impl<P: Participant> Guarded<P> {
         }
         // After the insert, for a row that was deleted was deleted with the mark. It needs no row of its own: the mark
         // never goes back.
-        if P::Database::settled(tx).await?.is_some_and(|settled| call.begun < settled) {
+        if is_below_the_mark::<P::Database>(tx, call).await? {
             return Ok(Step::Rollback(Answer::Refused(ENDED.into())));
         }
         let payload = match read(payload) {
@@ -256,8 +256,7 @@ impl<P: Participant> Guarded<P> {
             });
         }
         // Its row may have been forgotten: then it was received long ago, or its transaction ended without it.
-        let kept = P::Database::settled(tx).await?;
-        if call.is_settled() || kept.is_some_and(|settled| call.begun < settled) {
+        if call.is_settled() || is_below_the_mark::<P::Database>(tx, call).await? {
             return Ok(Step::Rollback(Answer::Done(None)));
         }
         let payload = match read(payload) {
@@ -338,8 +337,13 @@ fn kept(reply: &serde_json::Value) -> Result<String, BoxError> {
     Ok(text)
 }
 
+/// Whether its row, had there been one, may have been deleted: its transaction began before the mark that is kept.
+pub(crate) async fn is_below_the_mark<D: Database>(tx: &mut D::Tx, call: &Call) -> Result<bool, BoxError> {
+    Ok(D::settled(tx).await?.is_some_and(|settled| call.begun < settled))
+}
+
 /// A reason as it is kept and sent. PostgreSQL cannot store NUL in a text.
-fn reason(text: &str) -> String {
+pub(crate) fn reason(text: &str) -> String {
     let mut end = text.len().min(tcc_core::limits::REASON);
     while !text.is_char_boundary(end) {
         end -= 1;

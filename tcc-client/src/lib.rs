@@ -193,4 +193,4 @@ pub use sql::{Columns, Dialect, SqlDatabase};
 pub use tcc_core::signature::{BadKey, SigningKey};
 pub use tcc_core::{BadId, BranchId, Gid, Operation, Timestamp};
 #[cfg(feature = "initiator")]
-pub use tcc_core::{Decision, Phase, Retry, Then, wire};
+pub use tcc_core::{Decision, Phase, Retry, SubscriberId, Then, TopicName, wire};

@@ -144,11 +144,17 @@ impl Progress {
     }
 
     /// What was acknowledged is not told again; anything else is.
-    fn call_a_human(&mut self, why: String) {
-        if self.attention.as_ref() != Some(&why) {
-            self.attention = Some(why);
+    pub(crate) fn call_a_human(&mut self, why: String) {
+        if self.attention.as_deref().map(matter) != Some(matter(&why)) {
             self.acknowledged = false;
         }
+        self.attention = Some(why);
+    }
+
+    /// Why a human is called for a branch whose ladder has ended.
+    pub(crate) fn given_up(&self) -> String {
+        let seen = self.seen.as_deref().unwrap_or("nothing");
+        format!("given up after {} calls; the last saw: {seen}", self.attempts)
     }
 
     /// Puts the next call off, because its destination has no place for it.
@@ -162,6 +168,13 @@ impl Progress {
         }
         Ladder::Goes
     }
+}
+
+/// What a sentence that calls for a human is about: what stands behind a colon is in the words of whoever answered, and
+/// may differ from call to call.
+#[must_use]
+pub fn matter(attention: &str) -> &str {
+    attention.split_once(':').map_or(attention, |(matter, _)| matter)
 }
 
 /// What an answer that settles nothing leads to.

@@ -1,4 +1,4 @@
-//! The ids of transactions and branches, checked once where they enter and believed from there on.
+//! The ids of transactions and branches, and the names of topics, checked once where they enter and believed from there on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +26,18 @@ pub struct Gid(Arc<str>);
 #[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[A-Za-z0-9_:/-]{1,64}$", example = "stock"))]
 pub struct BranchId(Arc<str>);
 
+/// The name of a topic: `[A-Za-z0-9_:/.-]{1,64}`, as in `order.created`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[A-Za-z0-9_:/.-]{1,64}$", example = "order.created"))]
+pub struct TopicName(Arc<str>);
+
+/// The id of a subscriber, unique in its topic: `[A-Za-z0-9_:/-]{1,32}`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[A-Za-z0-9_:/-]{1,32}$", example = "points"))]
+pub struct SubscriberId(Arc<str>);
+
 /// Why a text is no id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadId {
@@ -35,23 +47,27 @@ pub enum BadId {
     /// It has more than this many characters.
     #[error("is longer than {0} characters")]
     TooLong(usize),
-    /// It holds this character, which ids may not.
-    #[error("holds {0:?}; letters, digits and _ : / - may stand in it")]
-    Character(char),
+    /// It holds this character; besides letters and digits only these may stand in it.
+    #[error("holds {0:?}; letters, digits and {list} may stand in it", list = spaced(.1))]
+    Character(char, &'static str),
 }
 
-fn check(text: &str, longest: usize) -> Result<(), BadId> {
+fn spaced(marks: &str) -> String {
+    marks.chars().map(String::from).collect::<Vec<_>>().join(" ")
+}
+
+fn check(text: &str, longest: usize, marks: &'static str) -> Result<(), BadId> {
     if text.is_empty() {
         return Err(BadId::Empty);
     }
-    if let Some(bad) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !"_:/-".contains(*c)) {
-        return Err(BadId::Character(bad));
+    if let Some(bad) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !marks.contains(*c)) {
+        return Err(BadId::Character(bad, marks));
     }
     if text.len() > longest { Err(BadId::TooLong(longest)) } else { Ok(()) }
 }
 
 macro_rules! id {
-    ($name:ident, $longest:expr) => {
+    ($name:ident, $longest:expr, $marks:expr) => {
         impl $name {
             /// The id as text.
             #[must_use]
@@ -63,7 +79,7 @@ macro_rules! id {
         impl std::str::FromStr for $name {
             type Err = BadId;
             fn from_str(text: &str) -> Result<Self, BadId> {
-                check(text, $longest).map(|()| Self(text.into()))
+                check(text, $longest, $marks).map(|()| Self(text.into()))
             }
         }
 
@@ -108,8 +124,10 @@ macro_rules! id {
     };
 }
 
-id!(Gid, limits::GID_LENGTH);
-id!(BranchId, limits::BRANCH_ID_LENGTH);
+id!(Gid, limits::GID_LENGTH, "_:/-");
+id!(BranchId, limits::BRANCH_ID_LENGTH, "_:/-");
+id!(TopicName, limits::TOPIC_LENGTH, "_:/-.");
+id!(SubscriberId, limits::SUBSCRIBER_ID_LENGTH, "_:/-");
 
 #[cfg(test)]
 mod tests {
@@ -118,10 +136,14 @@ mod tests {
     #[test]
     fn ids_keep_to_their_letters_and_lengths() {
         assert_eq!("".parse::<Gid>(), Err(BadId::Empty));
-        assert_eq!("a b".parse::<Gid>(), Err(BadId::Character(' ')));
-        assert_eq!("a~b".parse::<Gid>(), Err(BadId::Character('~')));
-        assert_eq!("a\r\nb".parse::<BranchId>(), Err(BadId::Character('\r')));
-        assert_eq!("ü".parse::<BranchId>(), Err(BadId::Character('ü')));
+        assert_eq!("a b".parse::<Gid>(), Err(BadId::Character(' ', "_:/-")));
+        assert_eq!("a~b".parse::<Gid>(), Err(BadId::Character('~', "_:/-")));
+        assert_eq!("a\r\nb".parse::<BranchId>(), Err(BadId::Character('\r', "_:/-")));
+        assert_eq!("ü".parse::<BranchId>(), Err(BadId::Character('ü', "_:/-")));
+        assert_eq!("a.b".parse::<SubscriberId>(), Err(BadId::Character('.', "_:/-")));
+        assert!("a.b".parse::<TopicName>().is_ok());
+        let why = "a,b".parse::<TopicName>().unwrap_err().to_string();
+        assert_eq!(why, "holds ','; letters, digits and _ : / - . may stand in it");
         assert!("x".repeat(128).parse::<Gid>().is_ok());
         assert_eq!("x".repeat(129).parse::<Gid>(), Err(BadId::TooLong(128)));
         assert_eq!("x".repeat(65).parse::<BranchId>(), Err(BadId::TooLong(64)));

@@ -6,6 +6,7 @@
 //! - [`Branch`], [`Definition`]: one participant's part, and what its caller asked for;
 //! - [`answer`]: what a participant's answer means;
 //! - [`Plan`]: what is to be called next, and when;
+//! - [`topic`]: a name that stands for several branches;
 //! - [`store`]: the contract of a store; what was stored is all that can be planned from;
 //! - [`signature`]: how a call shows that it is the coordinator's;
 //! - [`wire`]: the JSON bodies of the API and its problem codes.
@@ -26,6 +27,7 @@ mod event;
 mod branch;
 mod order;
 mod plan;
+pub mod topic;
 mod reading;
 mod history;
 mod why;
@@ -42,12 +44,12 @@ pub mod conformance;
 mod together;
 pub mod wire;
 
-pub use branch::{Branch, End, Patience, Progress, Tried};
+pub use branch::{Branch, End, Patience, Progress, Tried, matter};
 pub use definition::{Begin, Check, Decider, Definition, Digest, Invalid};
 pub use endpoint::{BadEndpoint, Endpoint};
 pub use event::{Effect, Event, Rejection};
 pub use history::{Act, Attempt, Entry, History, What, outcome};
-pub use ids::{BadId, BranchId, Gid};
+pub use ids::{BadId, BranchId, Gid, SubscriberId, TopicName};
 pub use memory::MemoryStore;
 pub use phase::{Decision, Phase};
 pub use plan::{Call, Plan};

@@ -6,6 +6,14 @@ use std::time::Duration;
 pub const GID_LENGTH: usize = 128;
 /// Characters in a branch id; together with the gid it is the key of a guard row.
 pub const BRANCH_ID_LENGTH: usize = 64;
+/// Characters in the name of a topic.
+pub const TOPIC_LENGTH: usize = 64;
+/// Characters in a subscriber's id: with the branch it becomes the id of a branch.
+pub const SUBSCRIBER_ID_LENGTH: usize = 32;
+/// Subscribers of one topic: each becomes a branch of what is published.
+pub const SUBSCRIBERS: usize = 50;
+/// Subscribers of all topics together: they are told in one answer.
+pub const SUBSCRIPTIONS: usize = 2000;
 /// Branches of one transaction: its document is rewritten whole at each change.
 pub const BRANCHES: usize = 100;
 /// Bytes of one branch's payload.

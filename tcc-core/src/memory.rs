@@ -5,10 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::store::{
-    BoxFuture, Claimed, Counts, Filter, Listing, Page, Parked, Refusal, Row, Store, Unavailable, Unknown,
-    Write, Written,
+    BoxFuture, Claimed, Counts, Filter, Listing, Page, Parked, Refusal, Row, Store, Subscription,
+    Unavailable, Unknown, Write, Written,
 };
-use crate::{Gid, Phase, Timestamp};
+use crate::topic::Subscriber;
+use crate::{Endpoint, Gid, Phase, SubscriberId, Timestamp, TopicName};
 
 /// A store that forgets everything when it is dropped.
 ///
@@ -23,6 +24,7 @@ use crate::{Gid, Phase, Timestamp};
 pub struct MemoryStore {
     clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     rows: Mutex<Rows>,
+    subscribers: Mutex<BTreeMap<(TopicName, SubscriberId), Endpoint>>,
 }
 
 #[derive(Default)]
@@ -46,7 +48,7 @@ impl MemoryStore {
     /// An empty store that goes by this clock.
     #[must_use]
     pub fn new(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self { clock: Box::new(clock), rows: Mutex::default() }
+        Self { clock: Box::new(clock), rows: Mutex::default(), subscribers: Mutex::default() }
     }
 
     fn rows(&self) -> MutexGuard<'_, Rows> {
@@ -109,6 +111,35 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<usize, Unavailable>> {
         Box::pin(async move { Ok(self.rows().purge(ended_before, forget_before, limit)) })
+    }
+
+    fn subscribe(&self, change: Subscription) -> BoxFuture<'_, Result<Result<(), Refusal>, Unknown>> {
+        Box::pin(async move {
+            let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+            match change {
+                Subscription::Put(Subscriber { topic, id, deliver }) => {
+                    subscribers.insert((topic, id), deliver)
+                }
+                Subscription::Drop(topic, id) => subscribers.remove(&(topic, id)),
+            };
+            Ok(Ok(()))
+        })
+    }
+
+    fn subscribers<'a>(
+        &'a self,
+        topic: Option<&'a TopicName>,
+    ) -> BoxFuture<'a, Result<Vec<Subscriber>, Unavailable>> {
+        Box::pin(async move {
+            let subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+            let of_it = subscribers.iter().filter(|((name, _), _)| topic.is_none_or(|topic| topic == name));
+            let told = |((topic, id), deliver): (&(TopicName, SubscriberId), &Endpoint)| Subscriber {
+                topic: topic.clone(),
+                id: id.clone(),
+                deliver: deliver.clone(),
+            };
+            Ok(of_it.map(told).collect())
+        })
     }
 
     fn now(&self) -> Timestamp {

@@ -11,7 +11,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::definition::Digest;
-use crate::{Gid, Phase, Timestamp};
+use crate::topic::Subscriber;
+use crate::{Gid, Phase, SubscriberId, Timestamp, TopicName};
 
 pub use stored::{
     Applied, Change, Found, LoadError, SaveError, Step, Stored, Undecodable, claim, claim_parked, endpoints,
@@ -93,6 +94,28 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<'_, Result<usize, Unavailable>>;
 
+    /// Changes who has subscribed to a topic; durable when it returns. The same again changes nothing. A store that keeps
+    /// no subscribers refuses.
+    ///
+    /// # Errors
+    /// [`Unknown`]: it may have become durable, or not.
+    fn subscribe(&self, change: Subscription) -> BoxFuture<'_, Result<Result<(), Refusal>, Unknown>> {
+        drop(change);
+        Box::pin(async { Ok(Err(Refusal::Unstorable("this store keeps no subscribers".to_owned()))) })
+    }
+
+    /// The subscribers of a topic, or of every topic, in the order of topics and then of their ids.
+    ///
+    /// # Errors
+    /// When the store cannot be read now.
+    fn subscribers<'a>(
+        &'a self,
+        topic: Option<&'a TopicName>,
+    ) -> BoxFuture<'a, Result<Vec<Subscriber>, Unavailable>> {
+        let _ = topic;
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// The store's clock (C10): wall time when the store was opened, carried on by a monotonic clock.
     fn now(&self) -> Timestamp;
 }
@@ -155,6 +178,15 @@ pub enum Written {
     Refused(Refusal),
 }
 
+/// A change of who has subscribed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subscription {
+    /// This one has, and nobody else of its topic and id.
+    Put(Subscriber),
+    /// This one of a topic has not any more.
+    Drop(TopicName, SubscriberId),
+}
+
 /// Why a write was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -162,7 +194,7 @@ pub enum Refusal {
     #[error("the store is full")]
     Full,
     /// The store will not take this row.
-    #[error("the store does not take this row: {0}")]
+    #[error("the store does not take this: {0}")]
     Unstorable(String),
 }
 

@@ -144,7 +144,7 @@ impl Transaction {
                 self.defer(branch.as_ref(), operation, until, now)
             }
             (Trying | Confirming | Cancelling, Event::Retry) => Ok(self.retry(now)),
-            (Trying | Confirming | Cancelling, Event::Acknowledge { .. }) => Ok(self.acknowledge()),
+            (Trying | Confirming | Cancelling | Abandoned, Event::Acknowledge { .. }) => Ok(self.acknowledge()),
             // After the end every branch has ended, and forcing one says again what is so.
             (Confirming | Cancelling | Confirmed | Cancelled | Abandoned, Event::Force { branch, reason }) => {
                 self.force(&branch, reason, now)
@@ -156,7 +156,8 @@ impl Transaction {
             | (Trying | Confirming | Confirmed | Cancelling | Cancelled | Abandoned, Event::Expire)
             // Answers to questions that are not open any more: a late try, a repeated confirm.
             | (Trying | Confirming | Confirmed | Cancelling | Cancelled | Abandoned, Event::Reply { .. })
-            | (Confirmed | Cancelled | Abandoned, Event::Deferred { .. } | Event::Retry | Event::Acknowledge { .. }) => Ok(Effect::Unchanged),
+            | (Confirmed | Cancelled | Abandoned, Event::Deferred { .. } | Event::Retry)
+            | (Confirmed | Cancelled, Event::Acknowledge { .. }) => Ok(Effect::Unchanged),
 
             (Cancelling | Cancelled, Event::Confirm { .. })
             | (Confirming | Confirmed | Abandoned, Event::Cancel { .. })
@@ -327,7 +328,14 @@ impl Transaction {
             reply @ (Reply::Pending(_) | Reply::Unknown { .. }) => reply,
         };
         match branch.progress.wait(operation, &reply, &retry, random, age) {
-            Ladder::Ended => Ok(self.end(id, End::GivenUp, now)),
+            Ladder::Ended => {
+                let why = branch.progress.given_up();
+                let effect = self.end(id, End::GivenUp, now);
+                if let Some(branch) = self.branch_mut(id) {
+                    branch.progress.call_a_human(why);
+                }
+                Ok(effect)
+            }
             ladder @ (Ladder::Goes | Ladder::NeedsAttention) => Ok(ladder.effect()),
         }
     }

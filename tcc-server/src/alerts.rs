@@ -3,6 +3,7 @@
 //! An alert is a transaction like any other, a message with a ladder that ends, and its gid says what it is about: so it is
 //! durable, repeated, signed and bounded by what does that for all, and beginning it again begins nothing.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use std::time::Duration;
 use serde_json::json;
 use tcc_core::store::{Filter, Page};
 use tcc_core::wire::{BeginRequest, TransactionSummary};
-use tcc_core::{Digest, Endpoint};
+use tcc_core::{Begin, Digest, Endpoint, Gid, matter};
 
-use crate::coordinator::{Coordinator, Error, chain};
+use crate::coordinator::{Begun, Coordinator, Error, chain};
 use crate::limits;
 
 /// What the gids of alerts begin with.
@@ -21,9 +22,10 @@ const PREFIX: &str = "tcc/alert/";
 /// Looks every so often for what calls for a human, for as long as it is told to whom that is to be said.
 pub(crate) async fn tell(coordinator: Arc<Coordinator>) {
     let Some(at) = coordinator.settings.alerts.clone() else { return };
+    let mut look = Look::default();
     loop {
         if coordinator.acts()
-            && let Err(error) = tell_all(&coordinator, &at).await
+            && let Err(error) = look.tell(&coordinator, &at).await
         {
             tracing::warn!(error = %chain(&error), "what calls for a human could not be told");
         }
@@ -31,26 +33,57 @@ pub(crate) async fn tell(coordinator: Arc<Coordinator>) {
     }
 }
 
-async fn tell_all(coordinator: &Arc<Coordinator>, at: &Endpoint) -> Result<(), Error> {
-    let calling = Filter { attention: Some(true), ..Filter::default() };
-    let page = Page { after: None, size: limits::ALERTS };
-    let (calling, _) = coordinator.list(&calling, None, page).await?;
-    // An alert that nobody takes is no reason for another.
-    for one in calling.iter().filter(|one| !one.gid.as_str().starts_with(PREFIX)) {
-        let begin = alert(one, at).parse(|| unreachable!("an alert has a gid"))?;
-        match coordinator.begin(begin).await {
-            // Told before; what is told may have changed a little since.
-            Ok(_) | Err(Error::GidReused(_)) => {}
-            Err(error) => return Err(error),
+/// Goes through what calls for a human, a page at each look, and from the end to the beginning again.
+#[derive(Default)]
+struct Look {
+    /// Where it goes on.
+    after: Option<u64>,
+    /// The alerts that were begun: beginning one again would change nothing, only cost.
+    begun: HashSet<Gid>,
+}
+
+impl Look {
+    async fn tell(&mut self, coordinator: &Arc<Coordinator>, at: &Endpoint) -> Result<(), Error> {
+        let calling = Filter { attention: Some(true), ..Filter::default() };
+        let page = Page { after: self.after, size: limits::LONGEST_LIST_PAGE };
+        let (calling, next) = coordinator.list(&calling, None, page).await?;
+        let mut told = 0;
+        // An alert that nobody takes is no reason for another.
+        for one in calling.iter().filter(|one| !one.gid.as_str().starts_with(PREFIX)) {
+            let begin: Begin = alert(one, at).parse(|| unreachable!("an alert has a gid"))?;
+            let gid = begin.gid.clone();
+            if self.begun.contains(&gid) {
+                continue;
+            }
+            if told == limits::ALERTS {
+                // The same page again, with those who are left.
+                return Ok(());
+            }
+            match coordinator.begin(begin).await {
+                Ok(Begun::New(_)) => told += 1,
+                // Told before; what is told may have changed a little since.
+                Ok(Begun::Before(_)) | Err(Error::GidReused(_)) => {}
+                Err(error @ (Error::Unknown(_) | Error::Unavailable(_))) => return Err(error),
+                // The next may fare better.
+                Err(error) => {
+                    tracing::warn!(of = %one.gid, error = %chain(&error), "an alert could not be begun");
+                    continue;
+                }
+            }
+            if self.begun.len() == limits::ALERTS_BEGUN {
+                self.begun.clear();
+            }
+            self.begun.insert(gid);
         }
+        self.after = next;
+        Ok(())
     }
-    Ok(())
 }
 
 /// The message. It says nothing that changes from one look to the next, or it would be another message.
 fn alert(one: &TransactionSummary, at: &Endpoint) -> BeginRequest {
     let attention = one.attention.clone().unwrap_or_default();
-    let about = Digest::of(&format!("{} {attention}", one.gid));
+    let about = Digest::of(&format!("{} {}", one.gid, matter(&attention)));
     let mut gid = format!("{PREFIX}{}/", turn(Duration::from_millis(one.age_ms)));
     for byte in &about.0[..16] {
         let _ = write!(gid, "{byte:02x}");

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use tcc_core::store::{LoadError, Refusal, SaveError, Unavailable, load};
+use tcc_core::store::{LoadError, Refusal, SaveError, Unavailable, Unknown, load};
 use tcc_core::{
     Applied, Begin, BranchId, Change, Definition, Digest, Event, Found, Gid, Invalid, Phase, Rejection,
-    Store, Stored, Timestamp, Transaction,
+    Store, Stored, Timestamp, Transaction, topic,
 };
 use tokio::sync::{Notify, watch};
 
@@ -124,19 +124,36 @@ impl Coordinator {
     /// None: run it in a task of its own, so that a dropped connection cannot stop it between save and act.
     pub async fn begin(self: &Arc<Self>, begin: Begin) -> Result<Begun, Error> {
         let (gid, digest) = (begin.gid.clone(), begin.digest);
-        if let Err(invalid) = self.check_begin(&begin) {
-            // Begun while the endpoint was still allowed, it goes on; a repeat is told so.
-            return match self.begun_before(&gid, digest).await {
-                Err(Error::UnknownGid) => Err(invalid.into()),
-                begun => begun,
-            };
-        }
-        let transaction = Transaction::begin(begin, self.settings.patience, self.now())?;
+        let transaction = match self.transaction(begin).await {
+            Ok(transaction) => transaction,
+            // Begun while its endpoints were still allowed and its topics as they were, it goes on; a repeat is told so.
+            Err(Error::Invalid(invalid)) => {
+                return match self.begun_before(&gid, digest).await {
+                    Err(Error::UnknownGid) => Err(invalid.into()),
+                    begun => begun,
+                };
+            }
+            Err(error) => return Err(error),
+        };
         match self.save_and_drive(Change::begin(transaction, Some(digest))).await {
             Ok(stored) => Ok(Begun::New(Box::new(stored))),
             Err(SaveError::Conflict) => self.begun_before(&gid, digest).await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What is to be begun, with each topic's subscribers as they are now.
+    async fn transaction(&self, mut begin: Begin) -> Result<Transaction, Error> {
+        let mut subscribers = Vec::new();
+        let topics = topic::topics(&begin.branches)?;
+        for topic in &topics {
+            subscribers.append(&mut self.store.subscribers(Some(topic)).await?);
+        }
+        if !topics.is_empty() {
+            begin.branches = topic::fan_out(begin.branches, &subscribers)?;
+        }
+        self.check_begin(&begin)?;
+        Ok(Transaction::begin(begin, self.settings.patience, self.now())?)
     }
 
     async fn begun_before(&self, gid: &Gid, digest: Digest) -> Result<Begun, Error> {
@@ -357,12 +374,17 @@ impl Coordinator {
             }
             Err(SaveError::Unknown(error)) => {
                 self.metrics.saved(step, &saved);
-                tracing::error!(error = %chain(error), "whether a write became durable is not known; acting no more");
-                self.failed.send_replace(true);
+                self.fail(error);
             }
             Err(SaveError::Conflict | SaveError::Refused(_)) => self.metrics.saved(step, &saved),
         }
         saved
+    }
+
+    /// From here on nothing is done: what became of a write is for the next process to find out.
+    pub(crate) fn fail(&self, unknown: &Unknown) {
+        tracing::error!(error = %chain(unknown), "whether a write became durable is not known; acting no more");
+        self.failed.send_replace(true);
     }
 
     /// Makes no more calls and ends every wait; calls in flight are waited for by

@@ -4,6 +4,7 @@
 //!
 //! - [`Coordinator`]: load → apply → save, for every event;
 //! - `operator`: what it is asked by those who operate it;
+//! - `topics`: who hears of what is published;
 //! - `metrics`: what is counted of it;
 //! - `driver`: plan → call → apply, for one transaction;
 //! - [`Scheduler`]: claims what is due and has it driven;
@@ -72,6 +73,7 @@ mod operator;
 mod scheduler;
 mod settings;
 pub mod store;
+mod topics;
 mod traces;
 pub mod transport;
 mod wait;

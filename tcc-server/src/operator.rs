@@ -100,10 +100,12 @@ impl Coordinator {
         let known = self.get(gid).await?;
         let nothing = Error::NothingGivenUp(known.phase());
         let begin = match known {
-            Known::Stored(stored) => stored.transaction().given_up(under),
+            Known::Stored(stored) => stored.transaction().given_up(under.clone()),
             Known::Purged(..) => None,
         };
         let begun = self.begin(begin.ok_or(nothing)?).await?;
+        // Somebody has looked. Repeated, it is acknowledged again, which changes nothing.
+        self.acknowledge(gid, format!("done anew by {under}")).await?;
         tracing::info!(%gid, begun = matches!(begun, Begun::New(_)), "what was given up is done anew");
         Ok(begun)
     }

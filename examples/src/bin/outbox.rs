@@ -1,7 +1,5 @@
 //! Three orders while the coordinator is away, the second of them twice; then it starts, and the points come.
 
-use std::time::Duration;
-
 use tcc_examples::outbox::Shop;
 
 #[tokio::main]
@@ -16,13 +14,7 @@ async fn main() -> Result<(), tcc_client::BoxError> {
     }
     println!("waiting in the outbox: {}", shop.waiting().await?);
     let _scheduler = shop.start_coordinator(folder.path()).await?;
-    for _ in 0..300 {
-        let (orders, points) = shop.books().await?;
-        if orders == points {
-            println!("placed: {orders:?}; with points: {points:?}");
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Err("the points did not come".into())
+    let (orders, points) = shop.books.balanced().await?;
+    println!("placed: {orders:?}; with points: {points:?}");
+    Ok(())
 }

@@ -1,7 +1,5 @@
 //! Three orders and their points: one that goes well, one that is refused, and one whose confirm is lost.
 
-use std::time::Duration;
-
 use tcc_examples::points::{Mishap, Shop};
 
 #[tokio::main]
@@ -16,13 +14,7 @@ async fn main() -> Result<(), tcc_client::BoxError> {
             Err(error) => println!("order {number}: {error}"),
         }
     }
-    for _ in 0..300 {
-        let (orders, points) = shop.books().await?;
-        if orders == points {
-            println!("placed: {orders:?}; with points: {points:?}");
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Err("the points did not come".into())
+    let (orders, points) = shop.books.balanced().await?;
+    println!("placed: {orders:?}; with points: {points:?}");
+    Ok(())
 }

@@ -33,8 +33,8 @@ pub struct Client {
 
 pub(super) struct Shared {
     pub(super) http: reqwest::Client,
-    /// `…/v1/transactions`
-    pub(super) transactions: String,
+    /// `…/v1`
+    pub(super) api: String,
     /// What is sent to the coordinator, and to nobody else.
     pub(super) headers: HeaderMap,
     /// What tries are signed by.
@@ -218,7 +218,7 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Client").field(&self.shared.transactions).finish()
+        f.debug_tuple("Client").field(&self.shared.api).finish()
     }
 }
 
@@ -300,7 +300,7 @@ impl ClientBuilder {
         }
         let shared = Shared {
             http: http_client().map_err(BuildError::Http)?,
-            transactions: format!("{}/v1/transactions", url.as_str().trim_end_matches('/')),
+            api: format!("{}/v1", url.as_str().trim_end_matches('/')),
             headers,
             keys: self.keys,
             request_timeout: self.request_timeout,

@@ -30,6 +30,9 @@ pub enum Error {
     /// What an operator asked for was not acknowledged.
     #[error("what was asked of {} by hand was not acknowledged", .0.what())]
     ByHand(#[source] Box<Failed>),
+    /// What was asked about topics was not answered.
+    #[error("what was asked about topics was not answered")]
+    Topics(#[source] Box<Failed>),
 }
 
 /// How a request failed, after all its attempts.
@@ -125,7 +128,8 @@ impl Error {
             | Self::Confirm(failed)
             | Self::Cancel(failed)
             | Self::Status(failed)
-            | Self::ByHand(failed) => failed,
+            | Self::ByHand(failed)
+            | Self::Topics(failed) => failed,
         }
     }
 }

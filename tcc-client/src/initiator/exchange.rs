@@ -20,6 +20,9 @@ use crate::retrying::{Attempt, retrying};
 /// The header that names the trace a request is a part of (W3C Trace Context).
 pub(super) const TRACEPARENT: &str = "traceparent";
 
+/// Where transactions are.
+const TRANSACTIONS: &str = "/transactions";
+
 /// What is asked of the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -29,6 +32,7 @@ pub(super) enum Wish {
     Cancel,
     Status,
     ByHand,
+    Topics,
 }
 
 impl Wish {
@@ -41,6 +45,7 @@ impl Wish {
             Self::Cancel => Error::Cancel(failed),
             Self::Status => Error::Status(failed),
             Self::ByHand => Error::ByHand(failed),
+            Self::Topics => Error::Topics(failed),
         }
     }
 
@@ -48,7 +53,7 @@ impl Wish {
     const fn is_decision(self) -> bool {
         match self {
             Self::Confirm | Self::Cancel => true,
-            Self::Begin | Self::Register | Self::Status | Self::ByHand => false,
+            Self::Begin | Self::Register | Self::Status | Self::ByHand | Self::Topics => false,
         }
     }
 }
@@ -57,7 +62,7 @@ impl Wish {
 pub(super) struct Ask<'a> {
     wish: Wish,
     method: Method,
-    /// The transaction; `None` where many are asked for.
+    /// The transaction; `None` where it is about none, or many.
     gid: Option<&'a Gid>,
     path: String,
     query: String,
@@ -78,20 +83,25 @@ pub(super) struct Answered {
 impl<'a> Ask<'a> {
     /// A request at a path below the transaction's.
     pub(super) fn new(wish: Wish, method: Method, gid: &'a Gid, below: &str) -> Self {
-        let path = format!("/{}{below}", segment(gid.as_str()));
+        let path = format!("{TRANSACTIONS}/{}{below}", segment(gid.as_str()));
         let (query, listen) = (String::new(), Duration::ZERO);
         Self { wish, method, gid: Some(gid), path, query, body: None, trace: None, listen, by: None }
     }
 
     /// A question about many transactions.
     pub(super) fn of_many(query: String) -> Self {
-        let (wish, method, path, listen) = (Wish::Status, Method::GET, String::new(), Duration::ZERO);
+        Self { query, ..Self::at(Wish::Status, Method::GET, TRANSACTIONS.to_owned()) }
+    }
+
+    /// A request about something else, at its path.
+    pub(super) fn at(wish: Wish, method: Method, path: String) -> Self {
+        let (query, listen) = (String::new(), Duration::ZERO);
         Self { wish, method, gid: None, path, query, body: None, trace: None, listen, by: None }
     }
 
     /// To where transactions are begun.
     pub(super) fn at_root(mut self) -> Self {
-        self.path.clear();
+        TRANSACTIONS.clone_into(&mut self.path);
         self
     }
 
@@ -181,7 +191,7 @@ impl Client {
         let sent = Instant::now();
         let left = end.saturating_duration_since(sent);
         let timeout = self.shared.request_timeout.min(left) + ask.listen;
-        let url = format!("{}{}{}", self.shared.transactions, ask.path, ask.query);
+        let url = format!("{}{}{}", self.shared.api, ask.path, ask.query);
         let mut request = self.shared.http.request(ask.method.clone(), url).timeout(timeout);
         request = request.headers(self.shared.headers.clone());
         if let Some(body) = &ask.body {

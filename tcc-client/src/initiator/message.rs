@@ -3,18 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::HeaderValue;
-use tcc_core::wire::BeginRequest;
-use tcc_core::{Decision, Gid, Phase, Timestamp};
-use tokio::time::{sleep, timeout};
-
 use super::branch::{Branch, millis};
 use super::client::Client;
 use super::error::Error;
 use super::standing::Wait;
-use crate::guard::{backoff, rollback};
-use crate::limits::{FINISH, RUNS};
-use crate::{BoxError, Call, Commit, Database, Local, Row, Trouble};
+use crate::guard::is_below_the_mark;
+use crate::local::{self, End};
+use crate::{BoxError, Call, Database, Local, LocalError, Row};
+use reqwest::header::HeaderValue;
+use tcc_core::wire::BeginRequest;
+use tcc_core::{Decision, Gid, Phase, Timestamp};
 
 /// A transactional message: a half message, a local transaction, and then the delivery or nothing. See
 /// [`send`](Self::send).
@@ -92,7 +90,8 @@ impl Message {
     /// [`check`](Client::message) endpoint: where there is no such row it leaves a tombstone, so that a local transaction
     /// that is still on its way cannot commit any more, and the message is dropped.
     ///
-    /// The closure runs again after a deadlock, with nothing left of the first time but what it did outside of `tx`.
+    /// The closure runs again after a deadlock, with nothing left of the first time but what it did outside of `tx`. It
+    /// has 60 seconds each time, and is then dropped and rolled back.
     ///
     /// # Errors
     /// [`MessageError`]. Send it again with the same gid and the same content to find out what became of it.
@@ -107,7 +106,6 @@ impl Message {
         F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T> + Send + Sync + 'static,
     {
         let Self { client, gid, request, trace } = self;
-        let ids: Vec<String> = request.branches.iter().map(|branch| branch.id.clone()).collect();
         let stored = (Wait::Stored, Duration::ZERO);
         let begun =
             client.begin(&gid, &request, trace.as_ref(), stored).await.map_err(MessageError::Begin)?;
@@ -116,9 +114,16 @@ impl Message {
             Some(Decision::Cancel) => return Err(MessageError::Dropped),
             None => {}
         }
+        // Those of its topics' subscribers, too.
+        let ids = begun.view.branches.iter().map(|branch| branch.id.to_string()).collect();
         let begun = Timestamp::from_millis(begun.view.begun.unwrap_or(i64::MAX));
         let call = Arc::new(Call::of_sender(gid.clone(), begun));
-        match commit_locally(database, &call, Arc::new(local)).await {
+        let local = Arc::new(local);
+        let sent = local::run(database, move |tx| {
+            let (call, local) = (Arc::clone(&call), Arc::clone(&local));
+            Box::pin(async move { in_tx::<D, T, F>(tx, &call, &local).await })
+        });
+        match sent.await {
             Ok(Sent::Now(value)) => {
                 confirm(&client, &gid, ids).await;
                 Ok(value)
@@ -127,13 +132,13 @@ impl Message {
                 let phase = confirm(&client, &gid, ids).await;
                 Err(MessageError::Sent(phase.unwrap_or(Phase::Confirming)))
             }
-            Err(error) => {
-                if let MessageError::Local(why) = &error {
-                    // Should this fail, the check says the same.
-                    let _ = client.cancel(&gid, &why.to_string()).await;
-                }
-                Err(error)
+            Ok(Sent::Dropped) => Err(MessageError::Dropped),
+            Err(LocalError::Failed(why)) => {
+                // Should this fail, the check says the same.
+                let _ = client.cancel(&gid, &why.to_string()).await;
+                Err(MessageError::Local(why))
             }
+            Err(LocalError::Unknown(why)) => Err(MessageError::Unknown(why)),
         }
     }
 }
@@ -142,6 +147,7 @@ impl Message {
 enum Sent<T> {
     Now(T),
     Before,
+    Dropped,
 }
 
 /// Where it is not acknowledged, the check says the same.
@@ -155,89 +161,27 @@ async fn confirm(client: &Client, gid: &Gid, tried: Vec<String>) -> Option<Phase
     }
 }
 
-/// Runs the local transaction, again after each conflict, a bounded number of times.
-async fn commit_locally<D, T, F>(
-    database: &D,
-    call: &Arc<Call>,
-    local: Arc<F>,
-) -> Result<Sent<T>, MessageError>
-where
-    D: Database,
-    T: Send + 'static,
-    F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T> + Send + Sync + 'static,
-{
-    let mut runs = 1;
-    loop {
-        let unit = unit::<D, T, F>(database.clone(), call.clone(), local.clone());
-        let error = match database.run(unit).await.unwrap_or_else(|error| Err(Failed::Error(error))) {
-            Ok(sent) => return Ok(sent),
-            Err(Failed::Dropped) => return Err(MessageError::Dropped),
-            Err(Failed::Unknown(error)) => return Err(MessageError::Unknown(error)),
-            Err(Failed::Again) => "it met a concurrent transaction again and again".into(),
-            Err(Failed::Error(error)) if D::trouble(&error) == Trouble::Conflict => error,
-            Err(Failed::Error(error)) => return Err(MessageError::Local(error)),
-        };
-        if runs == RUNS {
-            return Err(MessageError::Local(error));
-        }
-        sleep(backoff(runs)).await;
-        runs += 1;
-    }
-}
-
-enum Failed {
-    Dropped,
-    Again,
-    Error(BoxError),
-    Unknown(Option<BoxError>),
-}
-
-/// One local transaction, from begin to end: the sender's row first, then the business.
-async fn unit<D, T, F>(database: D, call: Arc<Call>, local: Arc<F>) -> Result<Sent<T>, Failed>
-where
-    D: Database,
-    F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T> + Send + Sync + 'static,
-{
-    let mut tx = database.begin().await.map_err(Failed::Error)?;
-    match in_tx::<D, T, F>(&mut tx, &call, &local).await {
-        Ok(Sent::Before) => {
-            rollback::<D>(tx).await;
-            Ok(Sent::Before)
-        }
-        Ok(Sent::Now(value)) => match timeout(FINISH, D::commit(tx)).await {
-            Ok(Ok(Commit::Committed)) => Ok(Sent::Now(value)),
-            Ok(Ok(Commit::Conflict)) => Err(Failed::Again),
-            Ok(Ok(Commit::Refused(why))) => Err(Failed::Error(why.into())),
-            Ok(Err(error)) => Err(Failed::Unknown(Some(error))),
-            Err(_) => Err(Failed::Unknown(None)),
-        },
-        Err(failed) => {
-            rollback::<D>(tx).await;
-            Err(failed)
-        }
-    }
-}
-
-async fn in_tx<D, T, F>(tx: &mut D::Tx, call: &Call, local: &F) -> Result<Sent<T>, Failed>
+/// In one local transaction the sender's row, and then the business.
+async fn in_tx<D, T, F>(tx: &mut D::Tx, call: &Call, local: &F) -> Result<End<Sent<T>>, BoxError>
 where
     D: Database,
     F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T>,
 {
     let committed = Row::Confirmed { reply: None };
-    if !D::insert(tx, call, &committed).await.map_err(Failed::Error)? {
-        return match D::load(tx, call).await.map_err(Failed::Error)? {
-            None => Err(Failed::Again),
-            Some(Row::Confirmed { .. }) => Ok(Sent::Before),
+    if !D::insert(tx, call, &committed).await? {
+        return Ok(match D::load(tx, call).await? {
+            None => End::Again,
+            Some(Row::Confirmed { .. }) => End::Rollback(Sent::Before),
             // The tombstone that a check has left.
-            Some(Row::Cancelled | Row::Refused { .. } | Row::Tried { .. }) => Err(Failed::Dropped),
-        };
+            Some(Row::Cancelled | Row::Refused { .. } | Row::Tried { .. }) => End::Rollback(Sent::Dropped),
+        });
     }
     // After the insert, for a tombstone that was deleted was deleted with the mark.
-    if D::settled(tx).await.map_err(Failed::Error)?.is_some_and(|settled| call.begun < settled) {
-        return Err(Failed::Dropped);
+    if is_below_the_mark::<D>(tx, call).await? {
+        return Ok(End::Rollback(Sent::Dropped));
     }
-    let value = local(tx).await.map_err(Failed::Error)?;
+    let value = local(tx).await?;
     // Also where a transaction is found out that the closure has broken or ended.
-    D::set(tx, call, &committed).await.map_err(Failed::Error)?;
-    Ok(Sent::Now(value))
+    D::set(tx, call, &committed).await?;
+    Ok(End::Commit(Sent::Now(value)))
 }

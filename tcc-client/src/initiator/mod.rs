@@ -22,6 +22,7 @@ mod scope;
 mod standing;
 mod stop;
 mod submission;
+mod topics;
 mod trying;
 
 pub use branch::Branch;

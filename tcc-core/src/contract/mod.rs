@@ -36,6 +36,7 @@ mod claims;
 mod lists;
 mod parked;
 mod purge;
+mod topics;
 mod writes;
 
 use std::sync::Arc;
@@ -101,6 +102,10 @@ pub const CASES: &[(&str, Case)] = cases! {
         what_is_forgotten_can_begin_again,
         nothing_unfinished_is_purged,
         a_purge_keeps_to_its_limit;
+    topics:
+        who_subscribed_is_told_by_topic_and_in_order,
+        who_subscribes_again_moves,
+        who_left_is_gone;
 };
 
 /// Runs every case, each on a store of its own.

@@ -13,6 +13,10 @@
 //! | `GET /v1/transactions/{gid}` | | [`TransactionView`] |
 //! | `GET /v1/transactions/{gid}/events` | | [`TransactionEvents`] |
 //! | `GET /v1/transactions` | | [`TransactionList`] |
+//! | `PUT /v1/topics/{topic}/subscribers/{id}` | [`SubscribeRequest`] | [`TopicView`] |
+//! | `DELETE /v1/topics/{topic}/subscribers/{id}` | | [`TopicView`] |
+//! | `GET /v1/topics/{topic}` | | [`TopicView`] |
+//! | `GET /v1/topics` | | [`TopicList`] |
 //!
 //! Every error is a [`Problem`].
 
@@ -21,6 +25,7 @@ mod events;
 mod list;
 mod problem;
 mod request;
+mod topics;
 mod view;
 
 pub use by_hand::{AcknowledgeRequest, ForceRequest, ResendRequest, RetryNowRequest};
@@ -30,4 +35,5 @@ pub use problem::{Problem, ProblemCode};
 pub use request::{
     BeginRequest, BranchRequest, CancelRequest, ConfirmRequest, RegisterRequest, RetryRequest,
 };
+pub use topics::{SubscribeRequest, SubscriberView, TopicList, TopicView};
 pub use view::{BranchState, BranchView, TransactionView};

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tcc_core::wire::ProblemCode;
-use tcc_core::{BadId, BranchId, Gid};
+use tcc_core::{BadId, BranchId, Gid, SubscriberId, TopicName};
 use utoipa::IntoParams;
 
 use super::problem::Failure;
@@ -19,6 +19,12 @@ pub(super) struct Named(pub(super) Gid);
 
 /// The transaction and the branch a path names.
 pub(super) struct NamedBranch(pub(super) Gid, pub(super) BranchId);
+
+/// The topic a path names.
+pub(super) struct NamedTopic(pub(super) TopicName);
+
+/// The topic and its subscriber a path names.
+pub(super) struct NamedSubscriber(pub(super) TopicName, pub(super) SubscriberId);
 
 /// For what, and how long, the answer is to wait.
 pub(super) struct Waits(pub(super) Option<(Wait, Duration)>);
@@ -73,10 +79,28 @@ impl<S: Send + Sync> FromRequestParts<S> for NamedBranch {
         let gid = gid(&named)?;
         match branch.parse() {
             Ok(branch) => Ok(Self(gid, branch)),
-            Err(why @ (BadId::Empty | BadId::TooLong(_) | BadId::Character(_))) => {
+            Err(why @ (BadId::Empty | BadId::TooLong(_) | BadId::Character(..))) => {
                 Err(invalid(format!("the branch id {why}")).of(&gid))
             }
         }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for NamedTopic {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Self(topic(&path::<String, S>(parts, state).await?)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for NamedSubscriber {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let (named, id) = path::<(String, String), S>(parts, state).await?;
+        let id = id.parse().map_err(|why: BadId| invalid(format!("the subscriber's id {why}")))?;
+        Ok(Self(topic(&named)?, id))
     }
 }
 
@@ -100,6 +124,10 @@ async fn path<T: DeserializeOwned + Send, S: Send + Sync>(
 
 fn gid(named: &str) -> Result<Gid, Failure> {
     named.parse().map_err(|why: BadId| invalid(format!("the gid {why}")))
+}
+
+fn topic(named: &str) -> Result<TopicName, Failure> {
+    named.parse().map_err(|why: BadId| invalid(format!("the topic {why}")))
 }
 
 fn invalid(why: impl Into<String>) -> Failure {

@@ -64,7 +64,8 @@ pub(super) async fn resend(
     let (under, acting) = (body.0.parse()?, api.coordinator.clone());
     let waiting = listen(&api, &under, waiting);
     let (named, anew) = (gid.clone(), under.clone());
-    let begun = own_task(&api, named, async move { acting.resend(&gid, anew).await }).await?;
+    let begun = own_task(&api, async move { acting.resend(&gid, anew).await }).await;
+    let begun = begun.map_err(|failure| failure.of(&named))?;
     Ok(told(&api, begun, waiting).await)
 }
 

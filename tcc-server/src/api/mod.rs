@@ -14,6 +14,7 @@ mod taken;
 #[cfg(feature = "tls")]
 mod tls;
 mod token;
+mod topics;
 #[cfg(feature = "otel")]
 mod traces;
 mod transactions;
@@ -107,7 +108,7 @@ async fn follow<F: Future<Output = Result<Known, Error>> + Send + 'static>(
 ) -> Result<Response, Failure> {
     let waiting = listen(&api, &gid, waiting);
     let acting = act(api.coordinator.clone(), gid.clone());
-    let known = own_task(&api, gid, acting).await?;
+    let known = own_task(&api, acting).await.map_err(|failure| failure.of(&gid))?;
     Ok(answer(&api, known, StatusCode::OK, waiting).await)
 }
 
@@ -153,12 +154,11 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
 /// Runs the work in a task of its own, which goes on if the caller hangs up.
 async fn own_task<T: Send + 'static>(
     api: &Api,
-    gid: Gid,
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Result<T, Failure> {
     let Ok(place) = api.places.clone().try_acquire_owned() else {
         let why = "too many requests are under way; nothing was changed";
-        return Err(Failure::new(ProblemCode::Unavailable, why).of(&gid));
+        return Err(Failure::new(ProblemCode::Unavailable, why));
     };
     let work = async move {
         let _place = place;
@@ -166,11 +166,11 @@ async fn own_task<T: Send + 'static>(
     };
     // Boxed: what is large would be moved several times on its way to its task, and when it is done.
     match tokio::spawn(Box::pin(work)).await {
-        Ok(done) => done.map_err(|error| Failure::from(error).of(&gid)),
+        Ok(done) => done.map_err(Failure::from),
         Err(panicked) => {
             tracing::error!(%panicked, "a request failed by a bug of ours");
             let why = "a bug; what became of the request is not known: repeat it to find out";
-            Err(Failure::new(ProblemCode::Internal, why).of(&gid))
+            Err(Failure::new(ProblemCode::Internal, why))
         }
     }
 }

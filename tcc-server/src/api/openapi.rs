@@ -12,7 +12,7 @@ use utoipa::{IntoResponses, PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{Api, by_hand, list, transactions};
+use super::{Api, by_hand, list, topics, transactions};
 
 /// The routes under `/v1`, and their description.
 pub(super) fn routes() -> (Router<Arc<Api>>, OpenApi) {
@@ -27,6 +27,9 @@ pub(super) fn routes() -> (Router<Arc<Api>>, OpenApi) {
         .routes(routes!(by_hand::acknowledge))
         .routes(routes!(by_hand::resend))
         .routes(routes!(by_hand::force))
+        .routes(routes!(topics::list))
+        .routes(routes!(topics::show))
+        .routes(routes!(topics::subscribe, topics::unsubscribe))
         .split_for_parts();
     document.info = InfoBuilder::new()
         .title("tcc")

@@ -37,7 +37,8 @@ pub(super) async fn begin(
     begin.traceparent = traceparent(&headers);
     let (gid, acting) = (begin.gid.clone(), api.coordinator.clone());
     let waiting = listen(&api, &gid, waiting);
-    let begun = own_task(&api, gid, async move { acting.begin(begin).await }).await?;
+    let begun = own_task(&api, async move { acting.begin(begin).await }).await;
+    let begun = begun.map_err(|failure| failure.of(&gid))?;
     Ok(told(&api, begun, waiting).await)
 }
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tcc_core::store::{
-    BoxFuture, Claimed, Counts, Filter, Listing, Page, Row, Store, Unavailable, Unknown, Write, Written,
+    BoxFuture, Claimed, Counts, Filter, Listing, Page, Refusal, Row, Store, Subscription, Unavailable,
+    Unknown, Write, Written,
 };
-use tcc_core::{Gid, Timestamp};
+use tcc_core::topic::Subscriber;
+use tcc_core::{Gid, Timestamp, TopicName};
 use tokio::sync::{mpsc, oneshot};
 
 use super::group::{Answer, Group};
@@ -119,6 +121,17 @@ impl<S: Store> Store for Batched<S> {
         limit: usize,
     ) -> BoxFuture<'_, Result<usize, Unavailable>> {
         self.inner.purge(ended_before, forget_before, limit)
+    }
+
+    fn subscribe(&self, change: Subscription) -> BoxFuture<'_, Result<Result<(), Refusal>, Unknown>> {
+        self.inner.subscribe(change)
+    }
+
+    fn subscribers<'a>(
+        &'a self,
+        topic: Option<&'a TopicName>,
+    ) -> BoxFuture<'a, Result<Vec<Subscriber>, Unavailable>> {
+        self.inner.subscribers(topic)
     }
 
     fn now(&self) -> Timestamp {

@@ -20,7 +20,17 @@ impl Api {
 
     /// Sends a request, and returns the status and the JSON of its answer. The path goes on after `/v1/transactions`.
     pub(crate) async fn ask(&mut self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        let request = Request::builder().method(method).uri(format!("/v1/transactions{path}"));
+        self.ask_at(method, &format!("/transactions{path}"), body).await
+    }
+
+    /// The same, with a path that goes on after `/v1`.
+    pub(crate) async fn ask_at(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
+        let request = Request::builder().method(method).uri(format!("/v1{path}"));
         let request = match body {
             None => request.body(Body::empty()),
             Some(json) => {

@@ -22,5 +22,7 @@ mod metrics;
 mod openapi;
 mod parked;
 mod scripted;
+#[cfg(feature = "http")]
+mod topics;
 #[cfg(feature = "sqlite")]
 mod store;

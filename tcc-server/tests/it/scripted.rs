@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use tcc_core::answer::{Answer, Response};
 use tcc_core::store::{
-    BoxFuture, Claimed, Counts, Filter, Listing, Page, Refusal, Row, Store, Unavailable, Unknown, Write,
-    Written,
+    BoxFuture, Claimed, Counts, Filter, Listing, Page, Refusal, Row, Store, Subscription, Unavailable,
+    Unknown, Write, Written,
 };
+use tcc_core::topic::Subscriber;
 use tcc_core::wire::BeginRequest;
-use tcc_core::{Begin, Endpoint, Gid, MemoryStore, Operation, Phase, Timestamp};
+use tcc_core::{Begin, Endpoint, Gid, MemoryStore, Operation, Phase, Timestamp, TopicName};
 use tcc_server::transport::{Outgoing, Transport, Transports};
 use tcc_server::{Begun, Coordinator, Error, Known, Scheduler, Settings, Wait};
 use tokio::sync::Semaphore;
@@ -152,6 +153,23 @@ impl Store for Faulty {
         limit: usize,
     ) -> BoxFuture<'_, Result<usize, Unavailable>> {
         self.inner.purge(ended, forget, limit)
+    }
+
+    fn subscribe(&self, change: Subscription) -> BoxFuture<'_, Result<Result<(), Refusal>, Unknown>> {
+        if self.unclear.load(Ordering::SeqCst) {
+            return Box::pin(async { Err(Unknown("the disk said no".into())) });
+        }
+        if self.full.load(Ordering::SeqCst) {
+            return Box::pin(async { Ok(Err(Refusal::Full)) });
+        }
+        self.inner.subscribe(change)
+    }
+
+    fn subscribers<'a>(
+        &'a self,
+        topic: Option<&'a TopicName>,
+    ) -> BoxFuture<'a, Result<Vec<Subscriber>, Unavailable>> {
+        self.inner.subscribers(topic)
     }
 
     fn now(&self) -> Timestamp {

@@ -153,3 +153,30 @@ async fn an_operator_can_do_it_all_by_the_client() {
     let nothing = client.events(&"nowhere".parse().unwrap()).await.unwrap_err();
     assert_eq!((nothing.code(), nothing.outcome()), (Some(ProblemCode::UnknownGid), Outcome::Unknown));
 }
+
+/// Who has subscribed is stored as transactions are; a service that says so at each start changes nothing.
+#[tokio::test]
+async fn who_has_subscribed_is_known_after_a_kill() {
+    let mut coordinator = Coordinator::alone(&[]).await;
+    let client = coordinator.client();
+    let (topic, id) = ("order/created".parse().unwrap(), "points:1".parse().unwrap());
+    let at = "http://127.0.0.1:1/points?key=secret";
+    for _ in 0..2 {
+        let view = client.subscribe(&topic, &id, at).await.unwrap();
+        assert_eq!((view.topic, view.subscribers.len()), (topic.clone(), 1));
+    }
+    coordinator.kill().await;
+    coordinator.start().await;
+    let topics = client.topics().await.unwrap().topics;
+    assert_eq!((topics.len(), &topics[0].topic), (1, &topic));
+    assert_eq!(topics[0].subscribers[0].deliver, "http://127.0.0.1:1/points", "no secret is told");
+
+    let begin =
+        json!({"gid": "published", "branches": [{"id": "created", "confirm": "topic:order/created"}]});
+    let (status, view) = coordinator.ask("POST", "", Some(begin)).await;
+    assert_eq!((status, &view["branches"][0]["id"]), (201, &json!("created/points:1")));
+    assert!(client.unsubscribe(&topic, &id).await.unwrap().subscribers.is_empty());
+    assert!(client.topics().await.unwrap().topics.is_empty());
+    let wrong = client.subscribe(&topic, &id, "nowhere").await.unwrap_err();
+    assert!(matches!(wrong, Error::Topics(_)) && wrong.code() == Some(ProblemCode::Invalid), "{wrong:?}");
+}

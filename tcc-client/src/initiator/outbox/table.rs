@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use tcc_core::Gid;
-use tcc_core::limits::REASON;
 
 use super::millis;
+use crate::guard::reason;
 use crate::local::{self, End};
 use crate::{BoxError, Dialect, Local, LocalError, SqlDatabase};
 
@@ -202,7 +202,7 @@ pub(super) async fn mark<D: SqlDatabase>(
                 );
             }
             Outcome::Refused(why) => {
-                format!("state = 'refused', due = {now}, reason = {}", dialect.text(&cut(why)))
+                format!("state = 'refused', due = {now}, reason = {}", dialect.text(&reason(why)))
             }
             Outcome::Later(wait) => format!("due = {now} + {}", millis(*wait)),
         };
@@ -303,13 +303,4 @@ fn listed<'g>(gids: impl IntoIterator<Item = &'g str>) -> String {
         list.push_str("NULL");
     }
     list
-}
-
-/// A reason as it is kept: with an end, and without NUL.
-fn cut(reason: &str) -> String {
-    let mut end = reason.len().min(REASON);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    reason[..end].replace('\0', "\u{fffd}")
 }

@@ -12,6 +12,7 @@ mod claims;
 mod file;
 mod reader;
 mod rows;
+mod subscribers;
 mod wal;
 mod writer;
 
@@ -21,9 +22,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tcc_core::store::{
-    BoxFuture, Claimed, Counts, Filter, Listing, Page, Row, Store, Unavailable, Unknown, Write, Written,
+    BoxFuture, Claimed, Counts, Filter, Listing, Page, Refusal, Row, Store, Subscription, Unavailable,
+    Unknown, Write, Written,
 };
-use tcc_core::{Gid, Timestamp};
+use tcc_core::topic::Subscriber;
+use tcc_core::{Gid, Timestamp, TopicName};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::claims::Claims;
@@ -244,6 +247,24 @@ impl Store for SqliteStore {
                 }
             }
             Ok(touched)
+        })
+    }
+
+    fn subscribe(&self, change: Subscription) -> BoxFuture<'_, Result<Result<(), Refusal>, Unknown>> {
+        Box::pin(async move {
+            let done = self.ask(|answer| Task::Subscribe(change, answer)).await;
+            done.unwrap_or_else(|| Err(Unknown("the writer is gone".into())))
+        })
+    }
+
+    fn subscribers<'a>(
+        &'a self,
+        topic: Option<&'a TopicName>,
+    ) -> BoxFuture<'a, Result<Vec<Subscriber>, Unavailable>> {
+        Box::pin(async move {
+            self.readable()?;
+            let topic = topic.cloned();
+            self.loads.read(move |connection| subscribers::read(connection, topic.as_ref())).await
         })
     }
 

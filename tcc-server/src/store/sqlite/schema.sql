@@ -31,6 +31,14 @@ CREATE INDEX ended ON transactions (ended_at) WHERE ended_at IS NOT NULL AND doc
 CREATE INDEX emptied ON transactions (ended_at) WHERE document IS NULL;
 CREATE INDEX attention ON transactions (attention) WHERE attention = 1;
 
+-- Who hears of what is published under a topic.
+CREATE TABLE subscribers (
+    topic       TEXT    NOT NULL,
+    id          TEXT    NOT NULL,
+    deliver     TEXT    NOT NULL,
+    PRIMARY KEY (topic, id)
+) STRICT, WITHOUT ROWID;
+
 -- How many rows are in each phase and call for a human: counting them would take the longer the more have ended.
 -- And when anything was last written, by the log's own clock, which goes on from there.
 CREATE TABLE counts (

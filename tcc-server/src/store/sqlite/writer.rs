@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode, params};
 use tcc_core::Timestamp;
-use tcc_core::store::{Refusal, Unavailable, Unknown, Write, Written};
+use tcc_core::store::{Refusal, Subscription, Unavailable, Unknown, Write, Written};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::super::group::{Answer, Group};
 use super::claims::Claims;
 use super::rows::{self, Held, Outcome, Recent, Tally, index};
+use super::subscribers;
 use super::wal::Wal;
 use super::{Clock, Failure, SqliteOptions};
 use crate::limits;
@@ -28,6 +29,7 @@ pub(super) struct Job {
 pub(super) enum Task {
     Commit(Vec<Write>, Answer),
     Purge(Purge, oneshot::Sender<Result<usize, Unavailable>>),
+    Subscribe(Subscription, oneshot::Sender<Result<Result<(), Refusal>, Unknown>>),
 }
 
 pub(super) struct Purge {
@@ -99,6 +101,9 @@ impl Writer {
                 Task::Purge(purge, answer) => {
                     // Whoever asked may have gone; what was asked is done all the same.
                     let _ = answer.send(self.purge(&purge));
+                }
+                Task::Subscribe(change, answer) => {
+                    let _ = answer.send(self.subscribe(&change));
                 }
                 Task::Commit(batch, answer) => {
                     let mut group = Group::default();
@@ -228,6 +233,38 @@ impl Writer {
         self.wal.note(touched, 0);
         self.meter.rows.held(touched);
         Ok(touched)
+    }
+
+    fn subscribe(&mut self, change: &Subscription) -> Result<Result<(), Refusal>, Unknown> {
+        self.has_not_failed().map_err(|failure| Unknown(failure.into()))?;
+        match self.transact_subscription(change) {
+            Ok(()) => Ok(Ok(())),
+            Err(error) if is_full(&error) => match self.undo_subscription(change, error) {
+                Ok(()) => Ok(Err(Refusal::Full)),
+                Err(error) => Err(Unknown(self.fail(error).into())),
+            },
+            Err(error) => Err(Unknown(self.fail(error).into())),
+        }
+    }
+
+    fn transact_subscription(&mut self, change: &Subscription) -> rusqlite::Result<()> {
+        self.sql("BEGIN IMMEDIATE")?;
+        if !subscribers::change(&self.connection, change)? {
+            return self.sql("ROLLBACK");
+        }
+        self.save(self.tally)?;
+        self.wal.note(1, 0);
+        self.meter.rows.held(1);
+        Ok(())
+    }
+
+    /// As [`full`](Self::full): looks whether there is still something to change before it says that nothing was.
+    fn undo_subscription(&mut self, change: &Subscription, error: rusqlite::Error) -> rusqlite::Result<()> {
+        self.roll_back()?;
+        if subscribers::stands(&self.connection, change)? {
+            return Err(error);
+        }
+        self.wal.make_room(&self.connection)
     }
 
     /// Commits, with the tally.

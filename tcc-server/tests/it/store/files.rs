@@ -116,13 +116,13 @@ fn another_schema_is_refused() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("log.db");
     drop(open(&path).expect("a store"));
-    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 3).expect("a pragma");
+    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 4).expect("a pragma");
     let error = open(&path).err().expect("a refusal");
-    assert!(matches!(error, OpenError::Newer { found: 3, .. }), "{error:?}");
-    assert!(error.to_string().contains("log.db has schema 3"), "{error}");
-    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 1).expect("a pragma");
+    assert!(matches!(error, OpenError::Newer { found: 4, .. }), "{error:?}");
+    assert!(error.to_string().contains("log.db has schema 4"), "{error}");
+    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 2).expect("a pragma");
     let error = open(&path).err().expect("a refusal");
-    assert!(matches!(error, OpenError::Older { found: 1, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Older { found: 2, .. }), "{error:?}");
 }
 
 #[test]

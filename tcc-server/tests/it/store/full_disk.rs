@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use tcc_core::store::{Refusal, Written};
-use tcc_core::{Gid, Store};
+use tcc_core::store::{Refusal, Subscription, Written};
+use tcc_core::topic::Subscriber;
+use tcc_core::{Gid, Store, SubscriberId};
 use tcc_server::store::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 
@@ -51,7 +52,7 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
         return skipped("store::full_disk::a_full_disk_refuses_writes", "a tmpfs cannot be mounted");
     };
     let ballast = disk.path().join("ballast");
-    fs::write(&ballast, vec![0; 600 * 1024]).expect("room for ballast");
+    fs::write(&ballast, vec![0; 1000 * 1024]).expect("room for ballast");
     let path = disk.path().join("log.db");
     let store = SqliteStore::open(&path, SqliteOptions::default()).expect("a store");
     let mut failed = Box::pin(store.failed());
@@ -81,7 +82,28 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
     let full = Written::Refused(Refusal::Full);
     assert_eq!(again.await.expect("a known outcome"), [Written::Won, full]);
 
+    // As with rows, so with who subscribes.
+    let mut left_out = Vec::new();
+    for number in 0..10 {
+        let deliver = format!("http://points/{}", "x".repeat(2000)).parse().expect("an endpoint");
+        let id: SubscriberId = format!("s{number}").parse().expect("an id");
+        let one = Subscriber { topic: "order.created".parse().expect("a topic"), id, deliver };
+        match store.subscribe(Subscription::Put(one.clone())).await.expect("a known outcome") {
+            Ok(()) => {}
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::Full);
+                left_out.push(one);
+            }
+        }
+    }
+    assert!(!left_out.is_empty(), "there was room for all of them");
+    let kept = store.subscribers(None).await.expect("reads go on");
+    assert!(left_out.iter().all(|one| !kept.contains(one)), "what was refused is not there");
+
     fs::remove_file(&ballast).expect("the ballast");
+    for one in &left_out {
+        assert_eq!(store.subscribe(Subscription::Put(one.clone())).await.expect("a known outcome"), Ok(()));
+    }
     for id in refused.drain(..) {
         win(&*store, insert(&*store, &id, 3000)).await;
         acked.push(id);
@@ -97,4 +119,5 @@ async fn a_full_disk_refuses_writes_until_there_is_room() {
         assert!(there(&store, id).await, "{id} was acked");
     }
     assert_eq!(store.counts().await.expect("counts").phases[0], acked.len() as u64);
+    assert_eq!(store.subscribers(None).await.expect("subscribers").len(), 10);
 }
