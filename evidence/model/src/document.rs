@@ -262,6 +262,11 @@ impl Documents {
         saving
     }
 
+    /// Whether an acknowledgement was seen to make a document of another.
+    pub(crate) fn is_acknowledged(&self, before: Doc, after: Doc) -> bool {
+        self.acknowledged.contains(&(before, after))
+    }
+
     /// Whether a document differs from another in nothing but that a human took note of what called for one.
     pub(crate) fn differ_by_an_acknowledgement(&mut self, before: Doc, after: Doc) -> bool {
         if self.acknowledged.contains(&(before, after)) {

@@ -197,7 +197,8 @@ pub(crate) fn of_a_step(model: &Model, before: &World, after: &World) -> Kept {
     ensure(old.decision().is_none() || old.decision() == new.decision(), "C1", || {
         how("the decision changed")
     })?;
-    ensure(!old.phase.ended(), "C6", || how("what had ended was written again"))?;
+    let noted = model.documents.is_acknowledged(before.row, after.row);
+    ensure(!old.phase.ended() || noted, "C6", || how("what had ended was written again"))?;
     for (i, name) in NAMES.iter().enumerate() {
         let (old_part, new_part) = (old.parts[i], new.parts[i]);
         ensure(new_part.here || !old_part.here, "C6", || format!("branch {name} disappeared"))?;

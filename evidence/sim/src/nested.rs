@@ -53,7 +53,9 @@ async fn tried(world: &Arc<World>, inner: usize) -> u16 {
             Some(Told::Stands { phase: Phase::Trying, tries, .. }) => match tries {
                 Tries::Done => return 200,
                 Tries::Open if world.breaks(Break::NestedGuesses) => return 200,
-                Tries::Refused => return if said(world, inner, Ask::Cancel).await == 200 { 409 } else { 503 },
+                Tries::Refused => {
+                    return if said(world, inner, Ask::Cancel).await == 200 { 409 } else { 503 };
+                }
                 Tries::Open => {}
             },
             Some(Told::Stands { phase, .. }) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tcc_core::Phase;
 use tokio::time::sleep;
 
-use crate::book::CHILD;
+use crate::book::{CHILD, RowSeen};
 use crate::initiator::ask::{Ask, once};
 use crate::plan::Shape;
 use crate::world::{World, lock};
@@ -25,13 +25,11 @@ pub(crate) async fn look(world: Arc<World>) {
 fn what_to_do(world: &World) -> Option<(usize, Ask)> {
     let things: Vec<(usize, Ask)> = {
         let book = lock(&world.book);
-        let things = book.all().filter_map(|(number, case)| {
-            let row = case.row?;
-            match row.phase {
-                Phase::Abandoned if case.plan.shape == Shape::Ladder => Some((number + CHILD, Ask::Resend)),
-                phase if row.attention && !phase.ended() => Some((number, Ask::Acknowledge)),
-                _ => None,
-            }
+        let things = book.all().flat_map(|(number, case)| {
+            let row = case.row;
+            let given_up = |row: &RowSeen| row.phase == Phase::Abandoned && case.plan.shape == Shape::Ladder;
+            let resend = row.filter(given_up).map(|_| (number + CHILD, Ask::Resend));
+            resend.into_iter().chain(row.filter(|row| row.attention).map(|_| (number, Ask::Acknowledge)))
         });
         things.collect()
     };

@@ -11,7 +11,8 @@ pub(crate) fn answered(case: &mut Case, i: usize, operation: Operation, status: 
     let branch = &mut case.branches[i];
     match (operation, status) {
         (Operation::Try, 200) => {
-            branch.effects[0] = 1;
+            // What was so when it looked may have been cancelled by the time it says so.
+            branch.effects = [1, branch.effects[1], u8::from(branch.cancelled)];
             branch.tried.get_or_insert(Tried::Done(Vec::new()));
         }
         (Operation::Try, 409) => {
