@@ -23,6 +23,9 @@ pub(crate) async fn take(world: &Arc<World>, call: &Call) -> Answer {
     let inner = outer + CHILD;
     let status = match call.operation {
         Operation::Try => tried(world, inner).await,
+        Operation::Cancel if world.breaks(Break::NestedTurned) => {
+            said(world, inner, Ask::Confirm(Vec::new())).await
+        }
         Operation::Confirm => said(world, inner, Ask::Confirm(Vec::new())).await,
         Operation::Cancel => said(world, inner, Ask::Cancel).await,
         Operation::Check => 400,

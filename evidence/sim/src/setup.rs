@@ -32,6 +32,8 @@ pub enum Break {
     NothingDue,
     /// A participant that begins a transaction of its own does not wait for its tries.
     NestedGuesses,
+    /// The same participant confirms its own transaction when it is told to cancel.
+    NestedTurned,
 }
 
 impl Break {
@@ -49,6 +51,7 @@ impl Break {
         Self::MarkForgotten,
         Self::NothingDue,
         Self::NestedGuesses,
+        Self::NestedTurned,
     ];
 
     /// The one with this name.
