@@ -12,11 +12,11 @@ use tcc_core::store::{Found, Row, SaveError, Write, Written, load};
 use tcc_core::wire::{BeginRequest, RegisterRequest};
 use tcc_core::{
     Applied, Begin, Change, DEADLINE, Decision, Definition, End, Event, Gid, MemoryStore, Operation,
-    Patience, Phase, Plan, Random, Rejection, Store, Stored, Timestamp, Transaction, Tried,
+    Patience, Phase, Plan, Random, Rejection, Retry, Store, Stored, Then, Timestamp, Transaction, Tried,
 };
 
 use crate::guard::Said;
-use crate::mixer::QuickMap;
+use crate::mixer::{QuickMap, QuickSet};
 use crate::shape::{BRANCHES, CHECK, Shape};
 use crate::world::{Fact, Request};
 
@@ -110,6 +110,10 @@ pub(crate) struct Part {
     pub(crate) refused: bool,
     pub(crate) coordinator_tries: bool,
     pub(crate) has_cancel: bool,
+    /// Calls of its present operation that settled nothing.
+    pub(crate) attempts: u32,
+    /// The waits of a ladder that ends.
+    pub(crate) ladder: Option<u32>,
     /// Its present operation waits for its moment.
     pub(crate) due: bool,
     pub(crate) done: bool,
@@ -169,6 +173,8 @@ pub(crate) struct Documents {
     facts: QuickMap<(Doc, Fact, Clock), Made>,
     requests: QuickMap<(Doc, Request, Clock), Made>,
     as_held: QuickMap<Doc, Saving>,
+    /// What became of what by an acknowledgement, and was found to differ in nothing else.
+    acknowledged: QuickSet<(Doc, Doc)>,
     pub(crate) begun: Saving,
     pub(crate) cancelled_before: Saving,
 }
@@ -190,6 +196,7 @@ impl Documents {
             facts: QuickMap::default(),
             requests: QuickMap::default(),
             as_held: QuickMap::default(),
+            acknowledged: QuickSet::default(),
             begun: nothing,
             cancelled_before: nothing,
         };
@@ -227,6 +234,7 @@ impl Documents {
         if let Some(made) = self.requests.get(&(doc, request, clock)) {
             return *made;
         }
+        let all = self.begin.branches.len() + self.registers.len();
         let ids = |n: usize| -> BTreeSet<_> {
             ["a", "b", "c"][..n].iter().map(|id| id.parse().expect("an id")).collect()
         };
@@ -234,8 +242,9 @@ impl Documents {
             Request::Begin => unreachable!("a begin is an insert"),
             Request::Register(i) => Event::Register(self.registers[usize::from(i)].clone()),
             Request::ConfirmFirst => Event::Confirm { tried: ids(1) },
-            Request::ConfirmBoth => Event::Confirm { tried: ids(2) },
+            Request::ConfirmAll => Event::Confirm { tried: ids(all) },
             Request::Cancel => Event::Cancel { reason: "asked".to_owned() },
+            Request::Acknowledge => Event::Acknowledge { reason: "seen".to_owned() },
         };
         let made = self.apply(doc, event, clock);
         self.requests.insert((doc, request, clock), made);
@@ -251,6 +260,27 @@ impl Documents {
         let saving = self.saving(&stored.into_change(), Some(doc));
         self.as_held.insert(doc, saving);
         saving
+    }
+
+    /// Whether an acknowledgement was seen to make a document of another.
+    pub(crate) fn is_acknowledged(&self, before: Doc, after: Doc) -> bool {
+        self.acknowledged.contains(&(before, after))
+    }
+
+    /// Whether a document differs from another in nothing but that a human took note of what called for one.
+    pub(crate) fn differ_by_an_acknowledgement(&mut self, before: Doc, after: Doc) -> bool {
+        if self.acknowledged.contains(&(before, after)) {
+            return true;
+        }
+        let taken_note = |doc| {
+            let transaction = format!("{:?}", self.stored(doc).transaction());
+            transaction.replace("acknowledged: true", "acknowledged: false")
+        };
+        let so = taken_note(before) == taken_note(after) && !self.view(after).attention;
+        if so {
+            self.acknowledged.insert((before, after));
+        }
+        so
     }
 
     fn event(&self, fact: Fact) -> Event {
@@ -341,6 +371,11 @@ fn view(stored: &Stored, row: Row) -> View {
             refused: matches!(branch.tried(), Tried::Refused(_)),
             coordinator_tries: definition.try_.is_some(),
             has_cancel: definition.cancel.is_some(),
+            attempts: branch.progress().attempts,
+            ladder: match &definition.retry {
+                Retry::Intervals { waits, then: Then::GiveUp } => u32::try_from(waits.len()).ok(),
+                Retry::Intervals { then: Then::Repeat, .. } | Retry::Exponential { .. } => None,
+            },
             due: branch.progress().due.is_some(),
             done: branch.end() == Some(&End::Done),
             given_up: branch.end() == Some(&End::GivenUp),

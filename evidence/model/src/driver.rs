@@ -110,11 +110,13 @@ impl Model {
                     world.nodes[node].forget();
                 }
                 Made::Kept(doc) => {
+                    promise::of_a_fact(self.documents.view(it.held), self.documents.view(doc))?;
                     world.nodes[node].held = doc;
                     world.nodes[node].applied += 1;
                 }
                 Made::Rejected(_) => return Broken::new("C4", format!("an answer does not fit: {fact:?}")),
                 Made::Changed(saving) => {
+                    promise::of_a_fact(self.documents.view(it.held), self.documents.view(saving.doc))?;
                     let saved = world.nodes[node].applied + 1;
                     return self.driver_saves(world, node, saving, saved, commit);
                 }

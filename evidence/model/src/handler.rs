@@ -5,6 +5,7 @@ use tcc_core::{Decision, Phase};
 use crate::action::{Answer, Commit};
 use crate::document::{Clock, Doc, Made, Standing};
 use crate::model::{Broken, Fault, Model, Stepped};
+use crate::promise;
 use crate::rare::Rare;
 use crate::world::{Offered, Request, World};
 
@@ -105,7 +106,7 @@ impl Model {
                 Ok(Looked::Answered)
             }
             Made::Rejected(None) => {
-                if matches!(request, Request::ConfirmFirst | Request::ConfirmBoth) {
+                if matches!(request, Request::ConfirmFirst | Request::ConfirmAll) {
                     self.saw(Rare::NotAllTried);
                 }
                 Ok(Looked::Nothing)
@@ -117,7 +118,12 @@ impl Model {
             Made::Changed(saving) if !saving.sound => {
                 Broken::new("C5", "the core called a save won that changed no row, or lost one that did")
             }
-            Made::Changed(saving) => Ok(Looked::Changed(saving.doc)),
+            Made::Changed(saving) => {
+                if request == Request::Acknowledge {
+                    promise::of_an_acknowledgement(self, world.row, saving.doc)?;
+                }
+                Ok(Looked::Changed(saving.doc))
+            }
         }
     }
 
@@ -168,7 +174,7 @@ impl Model {
         }
         match (request, phase.decision()) {
             (Request::Cancel, Some(Decision::Confirm)) => self.saw(Rare::CancelAfterConfirm),
-            (Request::ConfirmFirst | Request::ConfirmBoth, Some(Decision::Cancel)) => {
+            (Request::ConfirmFirst | Request::ConfirmAll, Some(Decision::Cancel)) => {
                 self.saw(Rare::ConfirmAfterCancel);
             }
             (Request::Register(_), Some(_)) => self.saw(Rare::RegisterAfterDecision),
@@ -180,7 +186,11 @@ impl Model {
                 Request::Register(i) if phase == Phase::Trying => {
                     world.knows.registered[usize::from(i)] = true
                 }
-                Request::Register(_) | Request::ConfirmFirst | Request::ConfirmBoth | Request::Cancel => {}
+                Request::Register(_)
+                | Request::ConfirmFirst
+                | Request::ConfirmAll
+                | Request::Cancel
+                | Request::Acknowledge => {}
             }
         }
         Ok(())
@@ -189,7 +199,9 @@ impl Model {
     fn saw_request(&mut self, world: &World, request: Request, doc: u16) {
         if world.row == 0 {
             self.saw(Rare::CancelBeforeBegin);
-        } else if matches!(request, Request::ConfirmFirst | Request::ConfirmBoth)
+        } else if request == Request::Acknowledge {
+            self.saw(Rare::Acknowledged);
+        } else if matches!(request, Request::ConfirmFirst | Request::ConfirmAll)
             && self.documents.view(doc).by_deadline
         {
             self.saw(Rare::ConfirmAfterDeadline);

@@ -1,9 +1,10 @@
 //! `cargo model`: every state that one transaction can come to, over the real `tcc-core`.
 //!
-//! Two coordinators over one store, an initiator, participants with the guard, and a network that loses, doubles and
-//! reorders. Every promise of DESIGN.md §5 is a question to each state; everything must end; and each rare thing must
-//! have happened. Not in it: more than one transaction, an operator who forces a branch, destinations at their limit,
-//! delays and reservations, and time as anything but before and after the deadline.
+//! Two coordinators over one store, an initiator, an operator who takes note, participants with the guard, and a network
+//! that loses, doubles and reorders. Every promise of DESIGN.md §5 is a question to each state; everything must end; and
+//! each rare thing must have happened. A transaction within another is in it as two, each by itself: a test shows that
+//! the inner one answers as a guard does. Not in it: an operator who forces a branch, destinations at their limit, how
+//! long a delay or a reservation is, and time as anything but before and after the deadline.
 //!
 //! Read `shape` for the configurations, `action` for what can happen, `promise` for what may not.
 

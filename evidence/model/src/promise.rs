@@ -5,7 +5,7 @@
 
 use tcc_core::{Decision, Operation, Phase};
 
-use crate::document::{Part, View};
+use crate::document::{Doc, Part, View};
 use crate::guard::{Flaw, Kind, Mood, Party, Row, Said};
 use crate::model::{Broken, Model};
 use crate::shape::{BRANCHES, CHECK, Play};
@@ -52,6 +52,7 @@ pub(crate) fn of_a_state(model: &Model, world: &World) -> Kept {
         what_is_known_is_true(i, &part, view.decision(), &world.parties[i], model.fault.flaw())?;
         all_or_nothing(i, kind, &part, view, &world.parties[i])?;
     }
+    of_a_point_of_no_return(model, view)?;
     of_a_message(model, world, view)
 }
 
@@ -144,6 +145,47 @@ fn of_a_message(model: &Model, world: &World, view: &View) -> Kept {
     })
 }
 
+/// What nobody tries is confirmed from its begin on, and so is everything once a try counts as done that nothing undoes:
+/// a pivot is the last that is tried.
+fn of_a_point_of_no_return(model: &Model, view: &View) -> Kept {
+    let confirmed = view.decision() == Some(Decision::Confirm);
+    let waits = view.parts.iter().any(|part| part.coordinator_tries);
+    ensure(confirmed || waits || !view.begun || model.shape.play != Play::Watches, "C1", || {
+        format!("nothing has to be tried, and the store holds {:?}", view.phase)
+    })?;
+    for (i, kind) in model.kinds() {
+        let turned = kind == Kind::Turns && view.parts[i].tried;
+        ensure(confirmed || !turned, "C8", || {
+            format!("{} counts as done and cannot be undone, and the store holds {:?}", NAMES[i], view.phase)
+        })?;
+    }
+    Ok(())
+}
+
+/// An operator who takes note changes nothing but that: the same calls are made at the same moments.
+pub(crate) fn of_an_acknowledgement(model: &mut Model, before: Doc, after: Doc) -> Kept {
+    let only = model.documents.differ_by_an_acknowledgement(before, after);
+    let view = |doc| model.documents.view(doc);
+    ensure(only, "C4", || {
+        format!("an acknowledgement made {:?} of {:?}", view(after).parts, view(before).parts)
+    })
+}
+
+/// What a fact makes of a ladder: it ends with its last call, and neither before nor after.
+pub(crate) fn of_a_fact(before: &View, after: &View) -> Kept {
+    for (i, name) in NAMES.iter().enumerate() {
+        let (old, new) = (before.parts[i], after.parts[i]);
+        let waits = new.ladder.unwrap_or(u32::MAX);
+        ensure(!new.given_up || old.given_up || old.attempts == waits, "C6", || {
+            format!("{name} was given up after {} calls more than the first", old.attempts)
+        })?;
+        ensure(new.attempts <= waits, "C9", || {
+            format!("{name} is called after {} calls that settled nothing", new.attempts)
+        })?;
+    }
+    Ok(())
+}
+
 /// What no step may do.
 pub(crate) fn of_a_step(model: &Model, before: &World, after: &World) -> Kept {
     if before.row == 0 || before.row == after.row {
@@ -155,7 +197,8 @@ pub(crate) fn of_a_step(model: &Model, before: &World, after: &World) -> Kept {
     ensure(old.decision().is_none() || old.decision() == new.decision(), "C1", || {
         how("the decision changed")
     })?;
-    ensure(!old.phase.ended(), "C6", || how("what had ended was written again"))?;
+    let noted = model.documents.is_acknowledged(before.row, after.row);
+    ensure(!old.phase.ended() || noted, "C6", || how("what had ended was written again"))?;
     for (i, name) in NAMES.iter().enumerate() {
         let (old_part, new_part) = (old.parts[i], new.parts[i]);
         ensure(new_part.here || !old_part.here, "C6", || format!("branch {name} disappeared"))?;

@@ -31,12 +31,13 @@ pub(crate) enum Rare {
     CheckRolledBack,
     CheckPending,
     Abandoned,
+    Acknowledged,
     PurgedTold,
 }
 
 impl Rare {
     /// All of them, in the order they are declared.
-    pub(crate) const ALL: [Self; 29] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::EmptyCancel,
         Self::LateTryRefused,
         Self::StaleSave,
@@ -65,6 +66,7 @@ impl Rare {
         Self::CheckRolledBack,
         Self::CheckPending,
         Self::Abandoned,
+        Self::Acknowledged,
         Self::PurgedTold,
     ];
 
@@ -80,6 +82,7 @@ impl Rare {
                 | Self::Attention
                 | Self::CheckPending
                 | Self::Abandoned
+                | Self::Acknowledged
         )
     }
 
@@ -118,6 +121,7 @@ impl Rare {
             Self::CheckRolledBack => "the check was answered: rolled back",
             Self::CheckPending => "the check was answered: not yet",
             Self::Abandoned => "a best-effort branch was given up",
+            Self::Acknowledged => "what called for a human was acknowledged",
             Self::PurgedTold => "a request found its transaction purged",
         }
     }

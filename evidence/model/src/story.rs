@@ -161,8 +161,9 @@ const fn request_text(request: Request) -> &'static str {
         Request::Register(0) => "the register of a",
         Request::Register(_) => "the register of b",
         Request::ConfirmFirst => "a confirm that names a alone",
-        Request::ConfirmBoth => "the confirm",
+        Request::ConfirmAll => "the confirm",
         Request::Cancel => "the cancel",
+        Request::Acknowledge => "an operator's note of what calls for a human",
     }
 }
 

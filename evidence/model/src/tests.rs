@@ -1,5 +1,6 @@
 //! The small form of the model, and proof that it sees: with a fault built in it finds the promise that is broken.
 
+mod nested;
 mod real_guard;
 
 use tcc_core::Operation;
@@ -44,8 +45,28 @@ fn every_promise_holds_in_a_saga() {
 }
 
 #[test]
+fn every_promise_holds_in_a_saga_whose_steps_run_side_by_side() {
+    holds("saga-concurrent");
+}
+
+#[test]
+fn every_promise_holds_in_a_saga_that_is_a_graph() {
+    holds("saga-graph");
+}
+
+#[test]
+fn every_promise_holds_where_there_is_no_way_back() {
+    holds("forward-only");
+}
+
+#[test]
 fn every_promise_holds_for_a_message() {
     holds("message");
+}
+
+#[test]
+fn every_promise_holds_for_a_message_to_several() {
+    holds("message-to-several");
 }
 
 #[test]
@@ -56,6 +77,11 @@ fn every_promise_holds_for_a_notification() {
 #[test]
 fn every_promise_holds_around_a_pivot() {
     holds("pivot");
+}
+
+#[test]
+fn every_promise_holds_where_shapes_are_mixed() {
+    holds("mixed");
 }
 
 fn finds(fault: Fault, name: &str, budget: Budget) -> Violation {

@@ -27,8 +27,10 @@ pub(crate) enum Request {
     Register(u8),
     /// Naming the first branch alone: the second was forgotten, or its register was never answered.
     ConfirmFirst,
-    ConfirmBoth,
+    ConfirmAll,
     Cancel,
+    /// An operator takes note of what calls for a human.
+    Acknowledge,
 }
 
 /// A request's write of unknown outcome, which its node will offer again.
@@ -138,13 +140,14 @@ impl Slot {
 }
 
 impl Request {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Begin,
         Self::Register(0),
         Self::Register(1),
         Self::ConfirmFirst,
-        Self::ConfirmBoth,
+        Self::ConfirmAll,
         Self::Cancel,
+        Self::Acknowledge,
     ];
 }
 
@@ -209,12 +212,14 @@ impl World {
         self.sent & Self::sent_bit(place, operation) != 0
     }
 
-    /// Whether the initiator may have asked for it by now. What it may ask for once it may ask for ever, so a request
+    /// Whether the initiator, or an operator, may have asked for it by now. What it may ask for once it may ask for ever, so a request
     /// can arrive at any later moment, and again: that it was sent need not be remembered.
     pub(crate) fn may_ask(&self, play: Play, request: Request) -> bool {
         let knows = &self.knows;
         match (play, request) {
-            (_, Request::Begin) | (Play::Tries | Play::Watches, Request::Cancel) => true,
+            (_, Request::Begin | Request::Acknowledge) | (Play::Tries | Play::Watches, Request::Cancel) => {
+                true
+            }
             (Play::Tries, Request::Register(i)) => {
                 if i == 0 {
                     knows.begun
@@ -223,10 +228,10 @@ impl World {
                 }
             }
             (Play::Tries, Request::ConfirmFirst) => knows.tried[0],
-            (Play::Tries, Request::ConfirmBoth) => knows.tried[0] && knows.tried[1],
-            (Play::Commits, Request::ConfirmBoth) => self.local == Local::Committed,
+            (Play::Tries, Request::ConfirmAll) => knows.tried[0] && knows.tried[1],
+            (Play::Commits, Request::ConfirmAll) => self.local == Local::Committed,
             (Play::Commits, Request::Cancel) => self.local == Local::RolledBack,
-            (Play::Watches, Request::Register(_) | Request::ConfirmFirst | Request::ConfirmBoth)
+            (Play::Watches, Request::Register(_) | Request::ConfirmFirst | Request::ConfirmAll)
             | (Play::Commits, Request::Register(_) | Request::ConfirmFirst) => false,
         }
     }

@@ -1,12 +1,14 @@
 //! What is known of every transaction, by looking at the store, at the participants and at the network: the truth
 //! that the checkers hold everyone to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tcc_client::Row;
+use tcc_core::answer::Answer;
 use tcc_core::{BranchId, Call, Decision, Gid, Operation, Phase, Timestamp};
 
-use crate::check::{answers, calls, decision, guard};
+use crate::check::{answers, calls, decision, guard, nested, sender};
 use crate::initiator::ask::{Ask, Told};
 use crate::plan::Plan;
 use crate::setup::Setup;
@@ -14,8 +16,11 @@ use crate::world::World;
 
 /// All transactions of a world, by number.
 pub(crate) struct Book {
-    cases: Vec<Option<Case>>,
+    cases: BTreeMap<usize, Case>,
 }
+
+/// What follows from a transaction has its number and this.
+pub(crate) const CHILD: usize = 1 << 20;
 
 /// One transaction.
 pub(crate) struct Case {
@@ -31,8 +36,8 @@ pub(crate) struct Case {
     /// Whether somebody was told that a begin was the first.
     pub(crate) told_new: bool,
     pub(crate) fact: Fact,
-    /// Whether the initiator is still there.
-    pub(crate) initiator_lives: bool,
+    /// Whether the initiator will never commit its local transaction, whoever asks.
+    pub(crate) renounced: bool,
     pub(crate) branches: Vec<BranchCase>,
 }
 
@@ -69,7 +74,14 @@ pub(crate) struct BranchCase {
     pub(crate) registered: bool,
     /// Who called it last.
     pub(crate) called_by: Option<usize>,
+    /// How often it was called, all in all.
+    pub(crate) calls: u32,
+    /// How many of its calls each process saw come to something other than "pending".
+    pub(crate) counted: BTreeMap<Process, u32>,
 }
+
+/// One life of a node: what it counts, it counts until it dies.
+pub(crate) type Process = (usize, u64);
 
 /// How a try was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,54 +109,80 @@ pub(crate) struct Before {
 
 /// The number in a gid.
 pub(crate) fn number(gid: &Gid) -> usize {
-    gid.as_str().strip_prefix('t').and_then(|digits| digits.parse().ok()).unwrap_or(usize::MAX)
+    let digits = gid.as_str().trim_start_matches('t');
+    let (digits, child) = digits.strip_suffix(OF_CHILD).map_or((digits, 0), |digits| (digits, CHILD));
+    digits.parse().map_or(usize::MAX, |number: usize| number + child)
 }
+
+/// The gid of a number, as a text.
+pub(crate) fn name(number: usize) -> String {
+    match number.checked_sub(CHILD) {
+        None => format!("t{number}"),
+        Some(parent) => format!("t{parent}{OF_CHILD}"),
+    }
+}
+
+/// The gid of a number.
+pub(crate) fn gid(number: usize) -> Gid {
+    name(number).parse().expect("a gid")
+}
+
+const OF_CHILD: &str = "/2";
 
 /// The number in a branch's id.
 pub(crate) fn place(branch: &BranchId) -> usize {
     branch.as_str()[1..].parse().expect("branches are called b0, b1, …")
 }
 
+/// Whether something is as it should be, or why not.
+pub(crate) type Checked = Result<(), String>;
+
+impl Case {
+    fn new(plan: Arc<Plan>) -> Self {
+        let mut branches = vec![BranchCase::default(); plan.branches.len()];
+        branches.iter_mut().take(plan.at_begin).for_each(|branch| branch.registered = true);
+        Self {
+            row: None,
+            decision: None,
+            asked_confirm: false,
+            asked_cancel: false,
+            refused: false,
+            told_new: false,
+            fact: Fact::Open,
+            renounced: false,
+            branches,
+            plan,
+        }
+    }
+}
+
 impl Book {
     /// A book of the transactions that take place.
     pub(crate) fn new(setup: &Setup) -> Self {
-        let mut cases = Vec::new();
+        let mut cases = BTreeMap::new();
         for number in &setup.cases {
-            if cases.len() <= *number {
-                cases.resize_with(number + 1, || None);
-            }
             let plan = Plan::draw(setup.seed, *number);
-            let mut branches = vec![BranchCase::default(); plan.branches.len()];
-            branches.iter_mut().take(plan.at_begin).for_each(|branch| branch.registered = true);
-            cases[*number] = Some(Case {
-                row: None,
-                decision: None,
-                asked_confirm: false,
-                asked_cancel: false,
-                refused: false,
-                told_new: false,
-                fact: Fact::Open,
-                initiator_lives: true,
-                branches,
-                plan,
-            });
+            if let Some(child) = &plan.child {
+                cases.insert(number + CHILD, Case::new(child.clone()));
+            }
+            cases.insert(*number, Case::new(plan));
         }
         Self { cases }
     }
 
     /// A transaction.
     pub(crate) fn case(&mut self, number: usize) -> &mut Case {
-        self.cases[number].as_mut().expect("a transaction that takes place")
+        self.cases.get_mut(&number).expect("a transaction that takes place")
     }
 
     /// All of them.
     pub(crate) fn all(&self) -> impl Iterator<Item = (usize, &Case)> {
-        self.cases.iter().enumerate().filter_map(|(number, case)| Some((number, case.as_ref()?)))
+        self.cases.iter().map(|(number, case)| (*number, case))
     }
 
     /// What the store says was decided.
     pub(crate) fn decision(&self, number: usize) -> Option<Decision> {
-        self.cases.get(number)?.as_ref()?.decision
+        self.cases.get(&number)?.decision
     }
 
     /// What is so now.
@@ -161,6 +199,12 @@ impl Book {
         seen: RowSeen,
         latest: Timestamp,
     ) -> Result<(), String> {
+        if self.case(number).row.is_none()
+            && let Some(parent) = number.checked_sub(CHILD)
+        {
+            let shape = self.case(number).plan.shape;
+            decision::follows_from(self.case(parent), shape, seen)?;
+        }
         decision::written(world, self.case(number), seen, latest)
     }
 
@@ -173,6 +217,26 @@ impl Book {
         call: &Call,
     ) -> Result<(), String> {
         calls::sent(world, self.case(number), node, call)
+    }
+
+    /// A node has seen what came of a call.
+    pub(crate) fn heard(&mut self, number: usize, process: Process, call: &Call, answer: &Answer) -> Checked {
+        calls::heard(self.case(number), process, call, answer)
+    }
+
+    /// A local transaction of an initiator's committed, or is barred.
+    pub(crate) fn fact(&mut self, number: usize, fact: Fact) -> Checked {
+        sender::fact(self.case(number), fact)
+    }
+
+    /// An initiator's check was answered.
+    pub(crate) fn checked(&mut self, world: &World, number: usize, status: u16, forgotten: bool) -> Checked {
+        sender::checked(world, self.case(number), status, forgotten)
+    }
+
+    /// A participant that began a transaction of its own has answered.
+    pub(crate) fn nested(&mut self, number: usize, branch: &BranchId, operation: Operation, status: u16) {
+        nested::answered(self.case(number), place(branch), operation, status);
     }
 
     /// A participant's local transaction committed with an effect.

@@ -8,7 +8,7 @@ use tcc_client::{BoxError, Call, Commit, Database, Row, Trouble, limits};
 use tcc_core::{BranchId, Gid, Operation, Timestamp};
 use tokio::time::{Instant, sleep};
 
-use crate::book::number;
+use crate::book::{Fact, number};
 use crate::business::{ACCOUNTS, Account, Work};
 use crate::fault::{Fault, Rare};
 use crate::log::Who;
@@ -35,6 +35,7 @@ struct State {
 /// The key of a guard row.
 type Key = (Gid, BranchId);
 
+#[derive(Clone)]
 struct Kept {
     row: Row,
     begun: Timestamp,
@@ -221,14 +222,16 @@ impl Tx {
         {
             return Ok(());
         }
+        let mut fact = None;
         if let Some((key, kept)) = self.guard.take() {
             if world.breaks(Break::GuardApart) && self.effect.is_some() && world.dice(|d| d.u32(0..10) == 0) {
                 world.note(Who::Participant(self.db.number), None, "leaves the guard out", String::new);
             } else if world.breaks(Break::TombstoneDropped) && kept.row == Row::Cancelled {
                 state.guard.remove(&key);
             } else {
-                state.guard.insert(key, kept);
+                state.guard.insert(key.clone(), kept.clone());
             }
+            fact = is_sender(&key).then(|| (number(&key.0), fact_of(&kept.row)));
         }
         let mut balances = true;
         if let Some((row, account)) = self.account.take() {
@@ -236,6 +239,10 @@ impl Tx {
             balances = account.balances();
         }
         drop(state);
+        if let Some((case, fact)) = fact {
+            let checked = lock(&world.book).fact(case, fact);
+            world.hold(Some(case), checked);
+        }
         if let Some((case, branch, operation)) = self.effect.take() {
             world.note(Who::Participant(self.db.number), Some(case), "committed", || {
                 format!("{operation} of {branch}")
@@ -251,6 +258,15 @@ impl Tx {
         }
         Ok(())
     }
+}
+
+/// Whether it is the row by which a sender's local transaction is known.
+fn is_sender((_, branch): &Key) -> bool {
+    branch.as_str() == "tcc/sender"
+}
+
+fn fact_of(row: &Row) -> Fact {
+    if matches!(row, Row::Confirmed { .. }) { Fact::Committed } else { Fact::RolledBack }
 }
 
 impl Drop for Tx {

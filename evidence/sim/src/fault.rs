@@ -100,6 +100,13 @@ listed! {
     }
 }
 
+impl Fault {
+    /// Whether it has a call arrive when nobody expects it any more.
+    pub(crate) const fn is_late(self) -> bool {
+        matches!(self, Self::CallDuplicated | Self::CallOvertaken)
+    }
+}
+
 listed! {
     /// What the world is to come to see. A run that never saw one has not looked.
     Rare {
@@ -118,6 +125,11 @@ listed! {
         CheckSaidWait = "a check answered: not yet";
         TombstoneWon = "a check barred the local transaction";
         Abandoned = "a ladder came to its end";
+        Resent = "what was given up delivered anew";
+        ResentAgain = "what was delivered anew asked for again, told so";
+        Acknowledged = "what called for a human acknowledged";
+        NestedConfirmed = "a transaction within another confirmed with it";
+        NestedCancelled = "a transaction within another cancelled with it";
         Attention = "a human was called for";
         SagaCompensated = "a saga compensated more than one step";
         BeginRepeated = "a begin repeated, told so";

@@ -11,7 +11,7 @@ use crate::initiator::flow;
 use crate::log::{Keep, Log};
 use crate::setup::Setup;
 use crate::world::{Counts, World, lock};
-use crate::{node, trouble};
+use crate::{node, operator, trouble};
 
 /// How long everything may take to end, once faults have stopped: all that may still last then, one after another.
 const BOUND: Duration = Duration::from_secs(flow::LONGEST.as_secs() + trouble::LONGEST.as_secs() + 1_200);
@@ -52,6 +52,7 @@ async fn live(setup: &Setup, keep: Keep) -> Outcome {
     for number in &setup.cases {
         initiators.spawn(flow::run(world.clone(), *number));
     }
+    tokio::spawn(operator::look(world.clone()));
     tokio::spawn(trouble::make(world.clone()));
     tokio::spawn(trouble::leap(world.clone()));
     let storm = u64::try_from((world.nature.busy + world.nature.stormy).as_millis()).unwrap_or(u64::MAX);

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::book;
+
 /// Who an event happened to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
@@ -64,7 +66,7 @@ impl Log {
             Who::Node(i) => format!("node {i}"),
             Who::Participant(i) => format!("part. {i}"),
         };
-        let case = case.map_or_else(String::new, |case| format!("t{case}"));
+        let case = case.map_or_else(String::new, book::name);
         let (seconds, rest) = (millis / 1000, millis % 1000);
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{seconds:>6}.{rest:03} {case:>5}  {who:<9}  {what:<22} {}", detail());

@@ -11,7 +11,6 @@ use tcc_server::transport::{Outgoing, Transport};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::fault::{Fault, Rare};
-use crate::initiator::fact;
 use crate::log::Who;
 use crate::node::Life;
 use crate::setup::Break;
@@ -63,20 +62,22 @@ impl Transport for SimTransport {
                 life.crash("crashes with a call on its way").await;
                 return Answer::None(Failure::Other);
             }
+            let call = outgoing.call.clone();
             let answer = carry(world, Who::Node(life.node), outgoing).await;
             life.gate().await;
+            if world.nature.reads_and_writes() {
+                let checked = lock(&world.book).heard(case, life.process(), &call, &answer);
+                world.hold(Some(case), checked);
+            }
             answer
         })
     }
 }
 
-/// Where an endpoint is: the number of a participant, or none for the initiator, and the path there.
-fn address(endpoint: &Endpoint) -> Option<(Option<usize>, &str)> {
+/// Where an endpoint is: the number of a participant, and the path there.
+fn address(endpoint: &Endpoint) -> Option<(usize, &str)> {
     let (host, path) = endpoint.as_str().strip_prefix("sim:")?.split_once('/')?;
-    match host {
-        "initiator" => Some((None, path)),
-        _ => Some((Some(host.strip_prefix('p')?.parse().ok()?), path)),
-    }
+    Some((host.strip_prefix('p')?.parse().ok()?, path))
 }
 
 /// Carries a call to its end and the answer back, or does not.
@@ -109,7 +110,7 @@ fn seen(answer: &Answer) -> String {
 
 /// What becomes of a call.
 async fn fate(world: &Arc<World>, sender: Who, outgoing: Outgoing, by: Instant) -> Answer {
-    let service = address(&outgoing.call.endpoint).and_then(|(service, _)| service);
+    let service = address(&outgoing.call.endpoint).map(|(service, _)| service);
     let cut = |way| match (sender, service) {
         (Who::Node(node), Some(service)) => world.nodes[node].is_cut(service, way),
         _ => false,
@@ -180,12 +181,7 @@ async fn arrive(world: &Arc<World>, outgoing: Outgoing) -> Answer {
     let endpoint = outgoing.call.endpoint.clone();
     match address(&endpoint) {
         None => Answer::None(Failure::Dns),
-        Some((None, _)) => {
-            let status = fact::check(world, &outgoing.call);
-            let body = if status == 409 { br#"{"code":"refused"}"#.to_vec() } else { Vec::new() };
-            Answer::Response(Response { status, retry_after: None, body: Some(body) })
-        }
-        Some((Some(service), path)) => {
+        Some((service, path)) => {
             if world.nature.hung == Some(service) && !world.is_healed() {
                 return pending().await;
             }

@@ -11,6 +11,7 @@ use tcc_server::transport::Transports;
 use tcc_server::{Coordinator, Scheduler, Settings};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::book::Process;
 use crate::fault::Rare;
 use crate::log::Who;
 use crate::network::{SimTransport, Way};
@@ -71,6 +72,11 @@ impl Life {
                 None => pending().await,
             }
         }
+    }
+
+    /// Which process it is.
+    pub(crate) fn process(&self) -> Process {
+        (self.node, self.epoch)
     }
 
     /// Crashes the process here and now.

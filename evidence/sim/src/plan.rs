@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 use tcc_core::wire::{BeginRequest, BranchRequest, RetryRequest};
 use tcc_core::{Begin, Invalid};
 
+use crate::book::{self, CHILD};
 use crate::business::{ACCOUNTS, Kind, Work};
-use crate::service::SERVICES;
+use crate::service::{CHECK, INBOX, SERVICES};
 
 /// The shapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,17 @@ pub(crate) enum Shape {
     MessageCompensated,
     Mixed,
     MixedInitiator,
+    /// One of its branches is a participant that begins a transaction of its own.
+    Nested,
+    /// What that participant begins.
+    Inner,
+    /// What an operator has delivered anew of a ladder that came to its end.
+    Resent,
 }
 
 impl Shape {
-    pub(crate) const ALL: [Self; 12] = [
+    /// Those that initiators begin of their own accord.
+    pub(crate) const ALL: [Self; 13] = [
         Self::TccCoordinator,
         Self::TccInitiator,
         Self::SagaSequence,
@@ -42,6 +50,7 @@ impl Shape {
         Self::MessageCompensated,
         Self::Mixed,
         Self::MixedInitiator,
+        Self::Nested,
     ];
 }
 
@@ -63,6 +72,10 @@ pub(crate) struct BranchPlan {
     pub(crate) tried_by: TriedBy,
     /// Whether it has a confirm; a step of a saga has none.
     pub(crate) confirms: bool,
+    /// Whether its try can be undone.
+    pub(crate) cancels: bool,
+    /// Whether its participant begins a transaction of its own.
+    pub(crate) nests: bool,
     pub(crate) ladder: Option<Vec<u64>>,
     delay_ms: Option<u64>,
     pub(crate) reserves_ms: Option<u64>,
@@ -78,11 +91,16 @@ pub(crate) struct Plan {
     pub(crate) start: u64,
     pub(crate) by_initiator: bool,
     pub(crate) timeout_ms: u64,
-    pub(crate) check: bool,
+    /// The participant in whose database its initiator's local transaction is, where it has one and is asked about it.
+    pub(crate) sender: Option<usize>,
     check_after_ms: u64,
     /// How many of its branches come with its begin.
     pub(crate) at_begin: usize,
     pub(crate) branches: Vec<BranchPlan>,
+    /// For each of them all that come before it, across others.
+    pub(crate) in_front: Vec<Vec<usize>>,
+    /// The transaction that may follow from it.
+    pub(crate) child: Option<Arc<Self>>,
     /// Each of them as it is written in a request.
     written: Vec<BranchRequest>,
     /// Its begin, read once: what coordinators are handed is a copy.
@@ -91,7 +109,8 @@ pub(crate) struct Plan {
 
 impl BranchPlan {
     fn write(&self, i: usize) -> BranchRequest {
-        let at = |word| Some(format!("sim:p{}/clerk/{word}", self.service));
+        let whom = if self.nests { "nested" } else { "clerk" };
+        let at = |word| Some(format!("sim:p{}/{whom}/{word}", self.service));
         let inbox = self.tried_by == TriedBy::Nobody;
         let payload =
             serde_json::to_string(&self.work).ok().and_then(|json| RawValue::from_string(json).ok());
@@ -100,11 +119,15 @@ impl BranchPlan {
             after: self.after.iter().map(|j| format!("b{j}")).collect(),
             try_: if self.tried_by == TriedBy::Coordinator { at("try") } else { None },
             confirm: match (inbox, self.confirms) {
-                (true, _) => Some(format!("sim:p{}/inbox", self.service)),
+                (true, _) => Some(format!("sim:p{}/{INBOX}", self.service)),
                 (false, true) => at("confirm"),
                 (false, false) => None,
             },
-            cancel: if inbox { None } else { at("cancel") },
+            cancel: match (inbox, self.cancels) {
+                (true, _) => None,
+                (false, true) => at("cancel"),
+                (false, false) => Some("none".to_owned()),
+            },
             payload: payload.map(Arc::from),
             retry: Some(match &self.ladder {
                 Some(waits) => RetryRequest {
@@ -139,6 +162,8 @@ impl Draft<'_> {
             after: Vec::new(),
             tried_by,
             confirms: !matches!(kind, Kind::Pay | Kind::Gain) || tried_by == TriedBy::Nobody,
+            cancels: true,
+            nests: false,
             ladder: None,
             delay_ms: (dice.u32(0..12) == 0).then(|| dice.u64(1..8_000)),
             reserves_ms: None,
@@ -203,7 +228,10 @@ impl Draft<'_> {
             Shape::ForwardOnly | Shape::Message => self.delivery(),
             Shape::Pivot => {
                 let n = self.amount();
-                vec![self.branch(Kind::Pay, n, Coordinator), self.branch(Kind::Gain, n, TriedBy::Nobody)]
+                let (pay, mut pivot) =
+                    (self.branch(Kind::Pay, n, Coordinator), self.branch(Kind::Tell, 0, Coordinator));
+                (pivot.confirms, pivot.cancels) = (false, false);
+                vec![pay, pivot, self.branch(Kind::Gain, n, TriedBy::Nobody)]
             }
             Shape::Ladder => {
                 let mut branches = vec![self.message(), self.message()];
@@ -223,12 +251,22 @@ impl Draft<'_> {
                 branches.extend(self.tcc(Initiator));
                 branches
             }
+            Shape::Nested => {
+                let mut branches = vec![self.branch(Kind::Tell, 0, Coordinator)];
+                branches[0].nests = true;
+                branches.extend(self.transfer(Kind::Debit, Kind::Credit, Coordinator));
+                branches
+            }
+            Shape::Inner => self.transfer(Kind::Debit, Kind::Credit, Coordinator),
+            Shape::Resent => Vec::new(),
         };
         for (i, branch) in branches.iter_mut().enumerate().skip(1) {
             let links = match shape {
                 Shape::SagaSequence | Shape::Pivot | Shape::MessageCompensated => vec![i - 1],
                 Shape::ForwardOnly if i == 1 => vec![0],
-                Shape::SagaGraph | Shape::Mixed => (0..i).filter(|_| self.0.u32(0..3) == 0).collect(),
+                Shape::SagaGraph | Shape::Mixed | Shape::Nested => {
+                    (0..i).filter(|_| self.0.u32(0..3) == 0).collect()
+                }
                 Shape::TccCoordinator if self.0.u32(0..4) == 0 => vec![0],
                 _ => Vec::new(),
             };
@@ -238,6 +276,9 @@ impl Draft<'_> {
     }
 }
 
+/// Far beyond all leaps of the clock: what somebody else decides must not be decided by a deadline.
+const FAR: u64 = 300 * 24 * 3_600_000;
+
 impl Plan {
     /// The transaction of that number.
     pub(crate) fn draw(seed: u64, number: usize) -> Arc<Self> {
@@ -245,26 +286,51 @@ impl Plan {
         let mut dice = fastrand::Rng::with_seed(mixed);
         let shape = Shape::ALL[dice.usize(0..Shape::ALL.len())];
         let branches = Draft(&mut dice).branches(shape);
-        let by_initiator = matches!(shape, Shape::TccInitiator | Shape::MixedInitiator | Shape::Message);
+        let mut plan = Self::of(shape, branches, &mut dice);
+        plan.child = match shape {
+            Shape::Nested => {
+                let branches = Draft(&mut dice).branches(Shape::Inner);
+                Some(Self::of(Shape::Inner, branches, &mut dice))
+            }
+            Shape::Ladder => {
+                let given_up =
+                    plan.branches.iter().filter(|branch| branch.ladder.is_some()).cloned().collect();
+                Some(Self::of(Shape::Resent, given_up, &mut dice))
+            }
+            _ => None,
+        }
+        .map(|child| Arc::new(child.numbered(number + CHILD)));
+        Arc::new(plan.numbered(number))
+    }
+
+    fn of(shape: Shape, branches: Vec<BranchPlan>, dice: &mut fastrand::Rng) -> Self {
+        let by_initiator =
+            matches!(shape, Shape::TccInitiator | Shape::MixedInitiator | Shape::Message | Shape::Inner);
         let at_begin = match shape {
             Shape::TccInitiator => dice.usize(0..=branches.len()),
             Shape::MixedInitiator => 3,
             _ => branches.len(),
         };
-        let mut plan = Self {
+        let timeout_ms = [3_000, 10_000, 30_000, 60_000, 200_000][dice.usize(0..5)];
+        Self {
             shape,
             start: dice.u64(0..1000),
             by_initiator,
-            timeout_ms: [3_000, 10_000, 30_000, 60_000, 200_000][dice.usize(0..5)],
-            check: shape == Shape::Message,
+            timeout_ms: if shape == Shape::Inner { FAR } else { timeout_ms },
+            sender: (shape == Shape::Message).then(|| dice.usize(0..SERVICES)),
             check_after_ms: dice.u64(100..8_000),
             at_begin,
             written: branches.iter().enumerate().map(|(i, branch)| branch.write(i)).collect(),
+            in_front: in_front(&branches),
             branches,
+            child: None,
             begin: None,
-        };
-        plan.begin = plan.request(number, plan.timeout_ms).parse(|| unreachable!("it brings a gid")).ok();
-        Arc::new(plan)
+        }
+    }
+
+    fn numbered(mut self, number: usize) -> Self {
+        self.begin = self.request(number, self.timeout_ms).parse(|| unreachable!("it brings a gid")).ok();
+        self
     }
 
     /// Its begin, or one with other content under the same gid.
@@ -279,12 +345,12 @@ impl Plan {
 
     fn request(&self, number: usize, timeout_ms: u64) -> BeginRequest {
         BeginRequest {
-            gid: Some(format!("t{number}")),
+            gid: Some(book::name(number)),
             decider: Some(if self.by_initiator { "initiator" } else { "coordinator" }.to_owned()),
             timeout_ms: Some(timeout_ms),
-            check: self.check.then(|| "sim:initiator/check".to_owned()),
-            check_after_ms: self.check.then_some(self.check_after_ms),
-            parent: None,
+            check: self.sender.map(|service| format!("sim:p{service}/{CHECK}")),
+            check_after_ms: self.sender.map(|_| self.check_after_ms),
+            parent: number.checked_sub(CHILD).map(book::name),
             branches: self.written[..self.at_begin].to_vec(),
         }
     }
@@ -294,9 +360,22 @@ impl Plan {
         self.written[i].clone()
     }
 
-    /// How long its branches are held back, one after another.
+    /// How long its branches are held back, one after another, and those of what follows from it.
     pub(crate) fn delays(&self) -> Duration {
-        Duration::from_millis(self.branches.iter().filter_map(|branch| branch.delay_ms).sum())
+        let own = self.branches.iter().filter_map(|branch| branch.delay_ms).sum();
+        Duration::from_millis(own) + self.child.as_ref().map_or(Duration::ZERO, |child| child.delays())
+    }
+
+    /// Whether it calls a participant, or what follows from it does.
+    pub(crate) fn calls(&self, service: usize) -> bool {
+        self.sender == Some(service)
+            || self.branches.iter().any(|branch| branch.service == service)
+            || self.child.as_ref().is_some_and(|child| child.calls(service))
+    }
+
+    /// Whether it is decided by its begin: nothing has to be tried, and the coordinator decides.
+    pub(crate) fn is_decided_at_begin(&self) -> bool {
+        !self.by_initiator && self.branches.iter().all(|branch| branch.tried_by == TriedBy::Nobody)
     }
 
     /// How long a call of a branch may take.
@@ -309,4 +388,17 @@ impl Plan {
         let reserved = self.branches.iter().filter_map(|branch| branch.reserves_ms).min();
         Duration::from_millis(reserved.unwrap_or(u64::MAX).min(self.timeout_ms))
     }
+}
+
+/// For each branch all that come before it, across others. What a branch comes after stands before it in the list.
+fn in_front(branches: &[BranchPlan]) -> Vec<Vec<usize>> {
+    let mut in_front: Vec<Vec<usize>> = Vec::new();
+    for branch in branches {
+        let further = branch.after.iter().flat_map(|j| in_front[*j].iter().copied());
+        let mut all: Vec<usize> = branch.after.iter().copied().chain(further).collect();
+        all.sort_unstable();
+        all.dedup();
+        in_front.push(all);
+    }
+    in_front
 }

@@ -1,11 +1,11 @@
-//! A participant: the real guard over a simulated database, a plain consumer of messages beside it, and its moods.
+//! A participant: the real guard over a simulated database, a receiver and senders of messages beside it, and its moods.
 
-use std::sync::{Mutex, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use tcc_client::{BoxError, Call, Commit, Database, Participant, Participants, Row, Tried};
+use tcc_client::{BoxError, Call, Participant, Participants, Receiver, Tried};
 use tcc_core::answer::{Answer, Failure, Response};
 use tcc_core::{Operation, protocol};
 use tcc_server::transport::Outgoing;
@@ -17,10 +17,16 @@ use crate::business::Work;
 use crate::database::{Db, Tx};
 use crate::fault::Fault;
 use crate::log::Who;
+use crate::nested;
+use crate::setup::Break;
 use crate::world::{World, lock};
 
 /// How many participants there are.
 pub(crate) const SERVICES: usize = 4;
+/// Where messages are received.
+pub(crate) const INBOX: &str = "inbox/confirm";
+/// Where it is asked about the local transactions of those who send messages.
+pub(crate) const CHECK: &str = "orders/check";
 
 /// One participant.
 pub(crate) struct Service {
@@ -61,12 +67,27 @@ impl Participant for Clerk {
     }
 }
 
+/// Takes in messages, with what follows from each in one local transaction.
+struct Inbox;
+
+impl Receiver for Inbox {
+    type Database = Db;
+    type Message = Work;
+
+    async fn receive(&self, call: &Call, work: &Work, tx: &mut Tx) -> Result<(), BoxError> {
+        tx.work(call, Operation::Confirm, *work).await?.map_err(BoxError::from)
+    }
+}
+
 impl Service {
     /// All of a world's.
     pub(crate) fn all(world: &Weak<World>) -> Vec<Self> {
         let one = |number| {
             let db = Db::new(world.clone(), number);
-            let participants = Participants::new().add("clerk", Clerk, db.clone());
+            let participants = Participants::new()
+                .add("clerk", Clerk, db.clone())
+                .receiver("inbox", Inbox, db.clone())
+                .senders("orders", db.clone());
             Self { number, db, participants, moods: Mutex::default() }
         };
         (0..SERVICES).map(one).collect()
@@ -100,9 +121,12 @@ impl Service {
     }
 
     /// Takes a call that has arrived, and answers it.
-    pub(crate) async fn take(&self, world: &World, path: &str, outgoing: Outgoing) -> Answer {
+    pub(crate) async fn take(&self, world: &Arc<World>, path: &str, outgoing: Outgoing) -> Answer {
         if self.is_down() {
             return Answer::None(Failure::Connect);
+        }
+        if path.starts_with("nested/") {
+            return nested::take(world, &outgoing.call).await;
         }
         let epoch = self.db.epoch();
         let (gid, branch, operation) =
@@ -113,22 +137,25 @@ impl Service {
         let before = branch.as_ref().and_then(|branch| self.db.guard_row(&gid, branch));
         let forgotten = outgoing.call.begun < self.db.settled();
         let request = request(path, outgoing);
-        let (status, body) = match path {
-            // In a task of its own, as the guard's: who hangs up, or dies, holds no lock here.
-            "inbox" => (tokio::spawn(receive(self.db.clone(), request)).await.unwrap_or(500), Bytes::new()),
-            _ => {
-                let answer = self.participants.clone().call(request).await;
-                let response = answer.unwrap_or_else(|never| match never {});
-                let status = response.status().as_u16();
-                let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes);
-                (status, body.unwrap_or_else(|never| match never {}))
-            }
+        let (status, body) = if operation == Operation::Check && world.breaks(Break::CheckGuesses) {
+            (200, Bytes::new())
+        } else {
+            let answer = self.participants.clone().call(request).await;
+            let response = answer.unwrap_or_else(|never| match never {});
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.map(http_body_util::Collected::to_bytes);
+            (status, body.unwrap_or_else(|never| match never {}))
         };
         if self.db.epoch() != epoch {
             return Answer::None(Failure::Broken);
         }
+        let case = crate::book::number(&gid);
+        if operation == Operation::Check {
+            world.note(Who::Participant(self.number), Some(case), "is checked", || status.to_string());
+            let checked = lock(&world.book).checked(world, case, status, forgotten);
+            world.hold(Some(case), checked);
+        }
         if let Some(branch) = branch {
-            let case = crate::book::number(&gid);
             world.note(Who::Participant(self.number), Some(case), "answered", || {
                 format!("{status} to {operation} of {branch}")
             });
@@ -163,35 +190,13 @@ impl Service {
             return Some(Response { status: 429, retry_after: Some(wait), body: None });
         }
         // To a message 202 would be an acknowledgement, and who acknowledges what it did not take loses it.
-        if path != "inbox" && world.strikes(Fault::AnswerPending) {
+        if path != INBOX && world.strikes(Fault::AnswerPending) {
             return answer(world.dice(|dice| [202, 425][dice.usize(0..2)]));
         }
         if operation == Operation::Try && world.strikes(Fault::AnswerTooLong) {
             return Some(Response { status: 200, retry_after: None, body: None });
         }
         None
-    }
-}
-
-/// Consumes a message: the fact and what follows from it in one local transaction, keyed by the message.
-async fn receive(db: Db, request: http::Request<Full<Bytes>>) -> u16 {
-    let Ok(call) = Call::from_headers(request.headers()) else { return 400 };
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes);
-    let Ok(work) = serde_json::from_slice::<Work>(&body.unwrap_or_default()) else { return 400 };
-    let mut tx = db.open();
-    match Db::insert(&mut tx, &call, &Row::Confirmed { reply: None }).await {
-        Ok(true) => {}
-        Ok(false) => return 200,
-        Err(_) => return 503,
-    }
-    match tx.work(&call, Operation::Confirm, work).await {
-        Ok(Ok(())) => {}
-        Ok(Err(_)) | Err(_) => return 500,
-    }
-    match Db::commit(tx).await {
-        Ok(Commit::Committed) => 200,
-        Ok(_) => 503,
-        Err(_) => 500,
     }
 }
 

@@ -30,6 +30,10 @@ pub enum Break {
     MarkForgotten,
     /// Claims are lost and nothing is ever due again.
     NothingDue,
+    /// A participant that begins a transaction of its own does not wait for its tries.
+    NestedGuesses,
+    /// The same participant confirms its own transaction when it is told to cancel.
+    NestedTurned,
 }
 
 impl Break {
@@ -46,6 +50,8 @@ impl Break {
         Self::CheckGuesses,
         Self::MarkForgotten,
         Self::NothingDue,
+        Self::NestedGuesses,
+        Self::NestedTurned,
     ];
 
     /// The one with this name.
@@ -110,6 +116,7 @@ impl Nature {
                 return 0;
             }
             match swarm {
+                _ if setup.broken == Some(Break::MarkForgotten) && fault.is_late() => base * 4,
                 0..4 => 0,
                 _ if base == 0 => 1,
                 4..8 => base,
@@ -135,6 +142,12 @@ impl Nature {
             hung: (calm && dice.bool()).then(|| dice.usize(0..SERVICES)),
             longest_delay: Duration::from_secs(90),
         }
+    }
+
+    /// Whether the store can always be read, and takes every write: a process then forgets nothing that it learned.
+    pub(crate) fn reads_and_writes(&self) -> bool {
+        let faults = [Fault::StoreUnavailable, Fault::StoreUnstorable, Fault::StoreCut];
+        faults.iter().all(|fault| self.odds[*fault as usize] == 0)
     }
 
     /// Whether what has ended is forgotten soon. There the clock leaps by less than the watermark's lag at a time, and

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tcc_core::{Phase, Timestamp};
 use tokio::time::Instant;
 
-use crate::book::Book;
+use crate::book::{self, Book};
 use crate::disk::Disk;
 use crate::fault::{Fault, Rare};
 use crate::log::{Keep, Log, Who};
@@ -167,7 +167,8 @@ impl World {
             self.note(Who::World, case, "VIOLATION", || why.clone());
             let mut failure = lock(&self.failure);
             if failure.is_none() {
-                *failure = Some(case.map_or_else(|| why.clone(), |case| format!("t{case}: {why}")));
+                *failure =
+                    Some(case.map_or_else(|| why.clone(), |case| format!("{}: {why}", book::name(case))));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod contract;
+mod orders;
 mod promises;
 mod requests;
 mod support;

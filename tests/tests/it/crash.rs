@@ -1,12 +1,16 @@
 //! The coordinator killed before and after each of its durable writes, and what the initiator finds out then by
 //! repeating itself.
 
+mod message;
+mod saga;
+
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
 use tcc_client::Decision::{self, Cancel, Confirm};
 use tcc_client::{Branch, Submission, Wait, new_gid};
+use tcc_core::store::Step;
 use tcc_server::crash::Site;
 use tokio::process::Command;
 
@@ -24,6 +28,16 @@ async fn killed(at: &str, tried: Tried, decision: Decision) {
     transfer.ended(&world, decision).await;
 }
 
+/// What a cell is called, before the word of what strikes: of every way through a shape, confirmed and then cancelled.
+const TCC: &[&str] = &[
+    "coordinator_tried_confirm_path_",
+    "coordinator_tried_cancel_path_",
+    "initiator_tried_confirm_path_",
+    "initiator_tried_cancel_path_",
+];
+const SAGA: &[&str] = &["saga::confirm_path_", "saga::cancel_path_"];
+const MESSAGE: &[&str] = &["message::confirm_path_", "message::cancel_path_"];
+
 #[tokio::test]
 async fn every_site_has_its_cells() {
     let list =
@@ -33,12 +47,13 @@ async fn every_site_has_its_cells() {
         list.lines().filter_map(|line| line.strip_prefix("crash::")?.strip_suffix(": test")).collect();
     for site in Site::ALL {
         let paths: &[&str] = match site {
-            Site::Step(_) => &[
-                "coordinator_tried_confirm_path_",
-                "coordinator_tried_cancel_path_",
-                "initiator_tried_confirm_path_",
-                "initiator_tried_cancel_path_",
-            ],
+            Site::Step(step) => match step {
+                Step::Begin | Step::Decision => &[TCC, SAGA, MESSAGE].concat(),
+                // Nothing is called that another waits for.
+                Step::Progress => &[TCC, SAGA, &MESSAGE[..1]].concat(),
+                // Where nothing is left to call the decision's write is the end.
+                Step::End => &[TCC, &SAGA[1..], &MESSAGE[..1]].concat(),
+            },
             Site::Purge => &[""],
         };
         for (path, moment) in paths.iter().flat_map(|path| [(path, "before"), (path, "after")]) {

@@ -1,9 +1,12 @@
-//! Every cell of the model's guard table, put to the guard of `tcc-client`.
+//! Every cell of the model's guard table, put to the guard of `tcc-client`; and what it takes a receiver of messages
+//! and the check of a sender for.
 
 use std::sync::{Arc, Mutex};
 
 use http_body_util::{BodyExt, Full};
-use tcc_client::{BoxError, Call, Commit, Database, Participant, Participants, Row as RealRow, Tried};
+use tcc_client::{
+    BoxError, Call, Commit, Database, Participant, Participants, Receiver, Row as RealRow, Tried,
+};
 use tcc_core::answer::{Answer, Outlook, Reply, Response, Shape, judge};
 use tcc_core::{Operation, protocol};
 use tower_service::Service;
@@ -85,6 +88,18 @@ impl Participant for Counts {
     }
 }
 
+struct Delivered;
+
+impl Receiver for Delivered {
+    type Database = Memory;
+    type Message = ();
+
+    async fn receive(&self, _: &Call, (): &(), tx: &mut Tx) -> Result<(), BoxError> {
+        tx.kept.done += 1;
+        Ok(())
+    }
+}
+
 fn real_row(row: Row) -> Option<RealRow> {
     match row {
         Row::None => None,
@@ -95,11 +110,13 @@ fn real_row(row: Row) -> Option<RealRow> {
     }
 }
 
+/// A database in which this stands.
+fn database(Party { row, reserved, done, undone }: Party) -> Memory {
+    Memory(Arc::new(Mutex::new(Kept { row: real_row(row), reserved, done, undone })))
+}
+
 /// What the real guard answers, judged by the core, and what it leaves behind.
-async fn real(before: Party, operation: Operation, mood: Mood) -> (Said, Kept) {
-    let Party { row, reserved, done, undone } = before;
-    let database = Memory(Arc::new(Mutex::new(Kept { row: real_row(row), reserved, done, undone })));
-    let mut service = Participants::new().add("p", Counts { mood }, database.clone());
+async fn real(mut service: Participants, database: Memory, operation: Operation) -> (Said, Kept) {
     let request = http::Request::post(format!("/p/{operation}"))
         .header(protocol::GID, "g")
         .header(protocol::BRANCH, "a")
@@ -123,9 +140,12 @@ async fn real(before: Party, operation: Operation, mood: Mood) -> (Said, Kept) {
     (said, kept)
 }
 
+const fn party(row: Row, reserved: u8, done: u8, undone: u8) -> Party {
+    Party { row, reserved, done, undone }
+}
+
 #[tokio::test]
 async fn the_model_answers_as_the_real_guard_does() {
-    let party = |row, reserved, done, undone| Party { row, reserved, done, undone };
     let rows = [
         party(Row::None, 0, 0, 0),
         party(Row::Tried, 1, 0, 0),
@@ -139,7 +159,9 @@ async fn the_model_answers_as_the_real_guard_does() {
             for mood in [Mood::Accepts, Mood::Refuses] {
                 let mut after = before;
                 let said = after.answer(Kind::Reserves, operation, mood, Flaw::None);
-                let (really_said, kept) = real(before, operation, mood).await;
+                let database = database(before);
+                let service = Participants::new().add("p", Counts { mood }, database.clone());
+                let (really_said, kept) = real(service, database, operation).await;
                 let cell = format!("{operation} on {:?}, where it {mood:?}", before.row);
                 assert_eq!(said, really_said, "{cell}");
                 let state = |row: Option<RealRow>| row.map(|row| row.state());
@@ -148,5 +170,34 @@ async fn the_model_answers_as_the_real_guard_does() {
                 assert_eq!(counts, (kept.reserved, kept.done, kept.undone), "{cell}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn the_model_receives_as_the_real_receiver_does() {
+    for before in [party(Row::None, 0, 0, 0), party(Row::Confirmed, 0, 1, 0)] {
+        let mut after = before;
+        let said = after.answer(Kind::Receives, Operation::Confirm, Mood::Accepts, Flaw::None);
+        let database = database(before);
+        let service = Participants::new().receiver("p", Delivered, database.clone());
+        let (really_said, kept) = real(service, database, Operation::Confirm).await;
+        assert_eq!((said, after.done), (really_said, kept.done), "a message on {:?}", before.row);
+    }
+}
+
+/// The sender's row says what its local transaction came to. In the model that is `Local`, of which an open one is barred
+/// by whoever asks.
+#[tokio::test]
+async fn the_model_is_asked_as_the_real_sender_is() {
+    for (row, said, left) in [
+        (Row::None, Said::Refused, Row::Cancelled),
+        (Row::Confirmed, Said::Done, Row::Confirmed),
+        (Row::Cancelled, Said::Refused, Row::Cancelled),
+    ] {
+        let database = database(party(row, 0, 0, 0));
+        let service = Participants::new().senders("p", database.clone());
+        let (really_said, kept) = real(service, database, Operation::Check).await;
+        let state = |row: Option<RealRow>| row.map(|row| row.state());
+        assert_eq!((said, state(real_row(left))), (really_said, state(kept.row)), "a check on {row:?}");
     }
 }

@@ -23,8 +23,11 @@ pub(crate) fn told(
             if matches!(ask, Ask::Begin { reused: true }) {
                 return Err("other content was taken for a repeat".to_owned());
             }
-            if !is_new && matches!(ask, Ask::Begin { .. }) {
-                world.saw(Rare::BeginRepeated);
+            match ask {
+                Ask::Begin { .. } if !is_new => world.saw(Rare::BeginRepeated),
+                Ask::Resend => world.saw(if *is_new { Rare::Resent } else { Rare::ResentAgain }),
+                Ask::Acknowledge => world.saw(Rare::Acknowledged),
+                _ => {}
             }
             if version.is_some_and(|version| version < before.version) {
                 return Err(format!("{ask:?} was told of version {version:?}, behind {}", before.version));
@@ -55,7 +58,11 @@ fn refused(world: &World, case: &Case, before: Before, ask: &Ask, no: &No) -> Re
                     "a cancel was told unknown-gid, and does not bar the begin that may come".to_owned()
                 );
             }
-            if before.version > 0 { Err("was told unknown-gid, and it is stored".to_owned()) } else { Ok(()) }
+            if before.version > 0 || matches!(ask, Ask::Resend) {
+                Err("was told unknown-gid, and it is stored".to_owned())
+            } else {
+                Ok(())
+            }
         }
         No::GidReused(phase) => {
             world.saw(Rare::GidReused);
@@ -71,6 +78,8 @@ fn refused(world: &World, case: &Case, before: Before, ask: &Ask, no: &No) -> Re
             }
             stands(case, before, *phase)
         }
+        No::NothingGivenUp if world.nature.forgets_soon() => Ok(()),
+        No::NothingGivenUp => Err("was told that nothing was given up".to_owned()),
         No::NotAllTried => {
             world.saw(Rare::NotAllTried);
             if before.decision.is_some() {

@@ -2,9 +2,9 @@
 
 use tcc_core::{Decision, Phase, Timestamp};
 
-use crate::book::{Case, Fact, RowSeen};
+use crate::book::{Case, Checked, Fact, RowSeen};
 use crate::fault::Rare;
-use crate::plan::{Plan, TriedBy};
+use crate::plan::{Shape, TriedBy};
 use crate::world::World;
 
 /// A version has become durable.
@@ -30,6 +30,9 @@ pub(crate) fn written(
             return Err("its begin was moved".to_owned());
         }
     }
+    if before.is_none() && seen.is_begin && case.plan.is_decided_at_begin() && seen.phase == Phase::Trying {
+        return Err("nothing has to be tried, and its begin did not decide".to_owned());
+    }
     match (case.decision, seen.phase.decision()) {
         (None, None) => Ok(()),
         (Some(was), now) if now == Some(was) => {
@@ -47,6 +50,18 @@ pub(crate) fn written(
             }
         }
     }
+}
+
+/// What follows from another transaction has become durable for the first time: that one was so far.
+pub(crate) fn follows_from(parent: &Case, shape: Shape, seen: RowSeen) -> Checked {
+    let phase = parent.row.map(|row| row.phase);
+    if shape == Shape::Resent && phase != Some(Phase::Abandoned) {
+        return Err(format!("was delivered anew, and the first is {phase:?}"));
+    }
+    if seen.is_begin && !parent.row.is_some_and(|row| row.is_begin) {
+        return Err("was begun within a transaction that was not".to_owned());
+    }
+    Ok(())
 }
 
 fn follows(before: Phase, after: Phase) -> bool {
@@ -72,7 +87,7 @@ fn may_confirm(world: &World, case: &Case) -> Result<(), String> {
             return Err(format!("decided confirm, and b{i} was never tried"));
         }
     }
-    if case.plan.check {
+    if case.plan.sender.is_some() {
         if case.fact != Fact::Committed {
             return Err(format!("decided confirm, and the local transaction is {:?}", case.fact));
         }
@@ -87,9 +102,9 @@ fn may_confirm(world: &World, case: &Case) -> Result<(), String> {
 
 /// Cancel needs somebody who said so, a refusal, or the deadline.
 fn may_cancel(world: &World, case: &Case, seen: RowSeen, latest: Timestamp) -> Result<(), String> {
-    let Plan { check, .. } = *case.plan;
-    if check {
-        if case.fact != Fact::RolledBack {
+    if case.plan.sender.is_some() {
+        let said_so = case.asked_cancel && case.renounced && case.fact == Fact::Open;
+        if case.fact != Fact::RolledBack && !said_so {
             return Err(format!("decided cancel, and the local transaction is {:?}", case.fact));
         }
         if !case.asked_cancel {

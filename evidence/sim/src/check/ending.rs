@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tcc_core::{Decision, Phase};
 
-use crate::book::{Case, Fact};
+use crate::book::{BranchCase, CHILD, Case, Fact};
 use crate::business::{ACCOUNTS, Account, Kind};
+use crate::check::nested;
 use crate::fault::Rare;
 use crate::plan::{BranchPlan, Shape, TriedBy};
 use crate::world::{World, lock};
@@ -26,9 +27,10 @@ pub(crate) fn check_isolation(world: &World) {
     let late = {
         let book = lock(&world.book);
         let late = |case: &Case| {
-            let calls_it = case.plan.branches.iter().any(|branch| branch.service == hung);
+            let calls_it = case.plan.calls(hung);
             let has_time = world.nature.stormy > UNHINDERED + case.plan.delays();
-            !calls_it && has_time && case.row.is_none_or(|row| !row.phase.ended())
+            let begins = !matches!(case.plan.shape, Shape::Inner | Shape::Resent);
+            begins && !calls_it && has_time && case.row.is_none_or(|row| !row.phase.ended())
         };
         book.all().find(|(_, case)| late(case)).map(|(number, _)| number)
     };
@@ -49,7 +51,14 @@ pub(crate) fn check(world: &World) {
         for (number, case) in book.all() {
             let checked = all_or_nothing(world, case);
             world.hold(Some(number), checked);
-            world.ended(case.row.map(|row| row.phase));
+            if number < CHILD || case.row.is_some() {
+                world.ended(case.row.map(|row| row.phase));
+            }
+            if case.plan.shape == Shape::Inner {
+                let outer = book.all().find(|(outer, _)| outer + CHILD == number);
+                let ended = outer.map_or(Ok(()), |(_, outer)| nested::ended(world, outer, case));
+                world.hold(Some(number), ended);
+            }
             for (i, branch) in case.branches.iter().enumerate() {
                 let plan = &case.plan.branches[i];
                 let moved = match case.decision {
@@ -93,6 +102,11 @@ fn happen(account: &mut Account, plan: &BranchPlan) {
     }
 }
 
+/// Whether a branch was called as often as its ladder has it, and so may be given up.
+fn is_given_up(branch: &BranchCase, plan: &BranchPlan) -> bool {
+    plan.ladder.as_ref().is_some_and(|waits| branch.calls as usize > waits.len())
+}
+
 /// Whether a transaction happened everywhere or nowhere, as was decided.
 fn all_or_nothing(world: &World, case: &Case) -> Result<(), String> {
     let abandoned = case.row.is_some_and(|row| row.phase == Phase::Abandoned);
@@ -103,14 +117,15 @@ fn all_or_nothing(world: &World, case: &Case) -> Result<(), String> {
             (Some(Decision::Confirm), [1, confirmed, 0]) if has_try => confirmed == u8::from(plan.confirms),
             (Some(Decision::Confirm), [0, 1, 0]) => !has_try,
             (Some(Decision::Confirm), [0, 0, 0]) => {
-                (abandoned && plan.ladder.is_some())
+                (abandoned && is_given_up(branch, plan))
                     || (plan.tried_by == TriedBy::Initiator && !branch.registered)
             }
             (Some(Decision::Cancel), [0, 0, 0]) => {
                 untouched += usize::from(has_try);
                 true
             }
-            (Some(Decision::Cancel), [1, 0, 1]) => has_try,
+            (Some(Decision::Cancel), [1, 0, 1]) => has_try && plan.cancels,
+            (Some(Decision::Cancel), [1, 0, 0]) => has_try && !plan.cancels,
             (None, effects) => effects == [0, 0, 0],
             (Some(Decision::Confirm | Decision::Cancel), _) => false,
         };
@@ -131,12 +146,16 @@ fn all_or_nothing(world: &World, case: &Case) -> Result<(), String> {
             world.saw(Rare::CancelledFrozen);
         }
     }
-    if case.plan.check {
+    if case.plan.sender.is_some() {
         let told = match case.fact {
             Fact::Committed => Some(Decision::Confirm),
             Fact::RolledBack => Some(Decision::Cancel),
+            Fact::Open if case.renounced => Some(Decision::Cancel),
             Fact::Open => None,
         };
+        if case.row.is_none() && case.fact == Fact::Committed {
+            return Err("the local transaction committed, and its message is not stored".to_owned());
+        }
         if case.row.is_some() && told != case.decision {
             return Err(format!(
                 "the local transaction is {:?}, and {:?} was decided",

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tcc_core::wire::{CancelRequest, ConfirmRequest, RegisterRequest};
-use tcc_core::{BranchId, Gid, Phase, Rejection, Timestamp};
+use tcc_core::{Branch, BranchId, Gid, Phase, Rejection, Timestamp, Transaction, Tried};
 use tcc_server::{Begun, Coordinator, Error, Known, Wait};
 use tokio::time::{sleep, timeout};
 
+use crate::book::{self, CHILD};
 use crate::fault::Fault;
 use crate::log::Who;
 use crate::world::{World, lock};
@@ -25,6 +26,12 @@ pub(crate) enum Ask {
     Cancel,
     /// Tell how it stands.
     Get,
+    /// Deliver anew, under this gid, what the one it follows from gave up.
+    Resend,
+    /// Call now what is due later.
+    Retry,
+    /// Take note of what calls for a human.
+    Acknowledge,
     /// Wait, and tell how it stands then.
     Wait(Wait),
 }
@@ -33,9 +40,20 @@ pub(crate) enum Ask {
 #[derive(Clone, Debug)]
 pub(crate) enum Told {
     /// It stands so.
-    Stands { phase: Phase, version: Option<u64>, is_new: bool, begun: Option<Timestamp> },
+    Stands { phase: Phase, version: Option<u64>, is_new: bool, begun: Option<Timestamp>, tries: Tries },
     /// No.
     No(No),
+}
+
+/// How far the tries have come that the coordinator makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tries {
+    /// All of them are done.
+    Done,
+    /// One is refused.
+    Refused,
+    /// Neither, or nobody knows any more.
+    Open,
 }
 
 /// Why not.
@@ -45,6 +63,7 @@ pub(crate) enum No {
     GidReused(Phase),
     CancelledBefore(Phase),
     NotAllTried,
+    NothingGivenUp,
     Decided(Phase),
     Full,
     /// It may have been done.
@@ -95,6 +114,7 @@ pub(crate) async fn once(world: &Arc<World>, number: usize, ask: &Ask) -> Option
             Ask::Confirm(_) => case.asked_confirm = true,
             Ask::Cancel => case.asked_cancel = true,
             Ask::Begin { .. } | Ask::Register(_) | Ask::Get | Ask::Wait(_) => {}
+            Ask::Resend | Ask::Retry | Ask::Acknowledge => {}
         }
     }
     let node = world.dice(|dice| dice.usize(0..world.nodes.len()));
@@ -142,7 +162,7 @@ async fn serve(world: &Arc<World>, node: usize, number: usize, ask: &Ask) -> Opt
 }
 
 async fn answer(world: &World, coordinator: &Arc<Coordinator>, number: usize, ask: &Ask) -> Told {
-    let gid: Gid = format!("t{number}").parse().expect("a gid");
+    let gid: Gid = book::gid(number);
     let plan = lock(&world.book).case(number).plan.clone();
     let result = match ask {
         Ask::Begin { reused } => match plan.begin(number, *reused) {
@@ -168,6 +188,13 @@ async fn answer(world: &World, coordinator: &Arc<Coordinator>, number: usize, as
             coordinator.cancel(&gid, CancelRequest { reason: Some("no longer".to_owned()) }.parse()).await
         }
         Ask::Get => coordinator.get(&gid).await,
+        Ask::Resend => match coordinator.resend(&book::gid(number - CHILD), gid).await {
+            Ok(Begun::New(stored)) => return stands(&Known::Stored(stored), true),
+            Ok(Begun::Before(known)) => Ok(known),
+            Err(error) => Err(error),
+        },
+        Ask::Retry => coordinator.retry(&gid).await,
+        Ask::Acknowledge => coordinator.acknowledge(&gid, "somebody looks".to_owned()).await,
         Ask::Wait(until) => match coordinator.get(&gid).await {
             Ok(known) => Ok(coordinator.wait(known, *until, Duration::from_secs(10)).await),
             Err(error) => Err(error),
@@ -180,11 +207,25 @@ async fn answer(world: &World, coordinator: &Arc<Coordinator>, number: usize, as
 }
 
 fn stands(known: &Known, is_new: bool) -> Told {
-    let (version, begun) = match known {
-        Known::Stored(stored) => (Some(stored.version()), Some(stored.transaction().begun())),
-        Known::Purged(..) => (None, None),
+    let (version, begun, tries) = match known {
+        Known::Stored(stored) => {
+            (Some(stored.version()), Some(stored.transaction().begun()), tries(stored.transaction()))
+        }
+        Known::Purged(..) => (None, None, Tries::Open),
     };
-    Told::Stands { phase: known.phase(), version, is_new, begun }
+    Told::Stands { phase: known.phase(), version, is_new, begun, tries }
+}
+
+fn tries(transaction: &Transaction) -> Tries {
+    let tried =
+        |branch: &Branch| branch.definition().try_.is_none() || matches!(branch.tried(), Tried::Done(_));
+    if transaction.branches().iter().any(|branch| matches!(branch.tried(), Tried::Refused(_))) {
+        Tries::Refused
+    } else if transaction.branches().iter().all(tried) {
+        Tries::Done
+    } else {
+        Tries::Open
+    }
 }
 
 fn no(error: Error) -> No {
@@ -195,7 +236,7 @@ fn no(error: Error) -> No {
         Error::Rejected(Rejection::NotAllTried(_), _) => No::NotAllTried,
         Error::Rejected(Rejection::Decided(_), phase) => No::Decided(phase),
         Error::Rejected(rejection, _) => No::Mistaken(rejection.to_string()),
-        Error::NothingGivenUp(_) => No::Mistaken(error.to_string()),
+        Error::NothingGivenUp(_) => No::NothingGivenUp,
         Error::Invalid(invalid) => No::Mistaken(invalid.to_string()),
         Error::Refused(tcc_core::store::Refusal::Full) => No::Full,
         Error::Refused(_) | Error::Unavailable(_) | Error::Contended => No::Passing,

@@ -1,64 +1,78 @@
-//! An initiator's own local transaction. Its outcome is one row: committed, or barred by a tombstone.
+//! An initiator's own local transaction, as `Client::message` has it: the sender's row first, and one commit for all.
 
-use tcc_core::Call;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::book::{Fact, number};
+use tcc_client::{Call, Commit, Database, Row};
+use tcc_core::{Operation, Timestamp, protocol};
+use tokio::time::sleep;
+
+use crate::book;
+use crate::database::Db;
 use crate::fault::Rare;
 use crate::log::Who;
-use crate::setup::Break;
-use crate::world::{World, lock};
+use crate::world::World;
 
-/// Commits the local transaction, unless a check barred it first.
-pub(crate) fn commit(world: &World, number: usize) -> Fact {
-    let fact = {
-        let mut book = lock(&world.book);
-        let case = book.case(number);
-        if case.fact == Fact::Open {
-            case.fact = Fact::Committed;
+/// What came of it, as far as its initiator knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Came {
+    Committed,
+    /// A check was first, and left a tombstone.
+    Barred,
+    /// It surely did not commit, and is not run again.
+    Failed,
+    Unknown,
+}
+
+/// Times it is run, one after the other, where others are in its way.
+const RUNS: u64 = 4;
+
+/// Runs the local transaction.
+pub(crate) async fn commit(world: &Arc<World>, number: usize, sender: usize, begun: Timestamp) -> Came {
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in [
+        (protocol::GID, book::name(number)),
+        (protocol::OPERATION, Operation::Check.as_str().to_owned()),
+        (protocol::BEGUN, begun.as_millis().to_string()),
+    ] {
+        headers.insert(name, value.parse().expect("a value"));
+    }
+    let call = Call::from_headers(&headers).expect("a call");
+    let mut came = Came::Failed;
+    for run in 0..RUNS {
+        match once(world, &world.services[sender].db, &call).await {
+            Some(done) => {
+                came = done;
+                break;
+            }
+            None => sleep(Duration::from_millis(50 << run)).await,
         }
-        case.fact
-    };
-    if fact == Fact::RolledBack {
+    }
+    if came == Came::Barred {
         world.saw(Rare::TombstoneWon);
     }
-    world.note(Who::Initiator, Some(number), "local transaction", || format!("{fact:?}"));
-    fact
+    world.note(Who::Initiator, Some(number), "local transaction", || format!("{came:?}"));
+    came
 }
 
-/// Bars the local transaction, unless it has committed.
-pub(crate) fn bar(world: &World, number: usize) -> Fact {
-    let mut book = lock(&world.book);
-    let case = book.case(number);
-    if case.fact == Fact::Open {
-        case.fact = Fact::RolledBack;
+/// Runs it once; `None` if it is to be run again.
+async fn once(world: &World, db: &Db, call: &Call) -> Option<Came> {
+    let mut tx = db.open();
+    let committed = Row::Confirmed { reply: None };
+    if !Db::insert(&mut tx, call, &committed).await.ok()? {
+        return match Db::load(&mut tx, call).await.ok()?? {
+            Row::Confirmed { .. } => Some(Came::Committed),
+            Row::Cancelled | Row::Refused { .. } | Row::Tried { .. } => Some(Came::Barred),
+        };
     }
-    case.fact
-}
-
-/// Answers a check: by what is durable, and by nothing else.
-pub(crate) fn check(world: &World, call: &Call) -> u16 {
-    let number = number(&call.gid);
-    let (fact, lives) = {
-        let mut book = lock(&world.book);
-        let case = book.case(number);
-        (case.fact, case.initiator_lives)
-    };
-    let status = match fact {
-        Fact::Committed => 200,
-        Fact::RolledBack => 409,
-        Fact::Open if world.breaks(Break::CheckGuesses) => 200,
-        // Nobody is at it any more; or somebody is, and is not waited for.
-        Fact::Open if !lives || world.dice(|dice| dice.u32(0..8) == 0) => {
-            bar(world, number);
-            409
-        }
-        Fact::Open => world.dice(|dice| if dice.u32(0..20) == 0 { 204 } else { 202 }),
-    };
-    match status {
-        409 => world.saw(Rare::CheckSaidNo),
-        200 => {}
-        _ => world.saw(Rare::CheckSaidWait),
+    // What it does takes its time now and then, and whoever asks meanwhile has to wait.
+    if world.dice(|dice| dice.u32(0..4) == 0) {
+        sleep(world.millis(0..6_000)).await;
     }
-    world.note(Who::Initiator, Some(number), "is checked", || status.to_string());
-    status
+    Db::set(&mut tx, call, &committed).await.ok()?;
+    match Db::commit(tx).await {
+        Ok(Commit::Committed) => Some(Came::Committed),
+        Ok(_) => None,
+        Err(_) => Some(Came::Unknown),
+    }
 }

@@ -9,10 +9,10 @@ use tcc_server::Wait;
 use tcc_server::transport::Outgoing;
 use tokio::time::sleep;
 
-use crate::book::Fact;
+use crate::book;
 use crate::fault::Fault;
 use crate::initiator::ask::{Ask, No, Told, branch_id, insist, once};
-use crate::initiator::fact;
+use crate::initiator::fact::{self, Came};
 use crate::log::Who;
 use crate::network::carry;
 use crate::plan::{Plan, TriedBy};
@@ -35,7 +35,6 @@ pub(crate) async fn run(world: Arc<World>, number: usize) {
     let flow = Flow { world: world.clone(), number, plan };
     world.note(Who::Initiator, Some(number), "comes with", || format!("{:?}", flow.plan.shape));
     let done = flow.run().await;
-    lock(&world.book).case(number).initiator_lives = false;
     if done.is_err() {
         world.note(Who::Initiator, Some(number), "is gone", String::new);
     }
@@ -65,7 +64,7 @@ impl Flow {
             once(world, self.number, &Ask::Get).await;
         }
         if world.strikes(Fault::CancelFirst) {
-            fact::bar(world, self.number);
+            self.renounce();
             let ask = Ask::Cancel;
             if world.dice(|dice| dice.bool()) {
                 self.insist(ask).await?;
@@ -87,8 +86,8 @@ impl Flow {
         if world.strikes(Fault::InitiatorReuses) {
             once(world, self.number, &Ask::Begin { reused: true }).await;
         }
-        if self.plan.check {
-            self.message().await
+        if let Some(sender) = self.plan.sender {
+            self.message(sender, begun).await
         } else if self.plan.by_initiator {
             self.tries(begun).await
         } else {
@@ -114,21 +113,35 @@ impl Flow {
     }
 
     /// A local transaction decides, and the check knows of it.
-    async fn message(&self) -> Result<(), Gone> {
+    async fn message(&self, sender: usize, begun: Timestamp) -> Result<(), Gone> {
         let world = &self.world;
         sleep(world.millis(0..4_000)).await;
         self.step()?;
         if world.dice(|dice| dice.u32(0..5) == 0) {
-            fact::bar(world, self.number);
+            self.renounce();
         }
-        let fact = fact::commit(world, self.number);
+        let came = if lock(&world.book).case(self.number).renounced {
+            Came::Failed
+        } else {
+            fact::commit(world, self.number, sender, begun).await
+        };
         self.step()?;
-        let ask = match fact {
-            Fact::Committed => Ask::Confirm((0..self.plan.branches.len()).collect()),
-            Fact::RolledBack | Fact::Open => Ask::Cancel,
+        let ask = match came {
+            Came::Committed => Ask::Confirm((0..self.plan.branches.len()).collect()),
+            Came::Failed => {
+                self.renounce();
+                Ask::Cancel
+            }
+            // Whoever asks finds out.
+            Came::Barred | Came::Unknown => return Ok(()),
         };
         self.insist(ask).await?;
         Ok(())
+    }
+
+    /// From now on there will be no local transaction.
+    fn renounce(&self) {
+        lock(&self.world.book).case(self.number).renounced = true;
     }
 
     /// The initiator registers and tries, and then says what is to be.
@@ -208,7 +221,7 @@ impl Flow {
         let request = self.plan.branch(i);
         let endpoint = format!("sim:p{}/clerk/try", self.plan.branches[i].service);
         let call = Call {
-            gid: format!("t{}", self.number).parse().expect("a gid"),
+            gid: book::gid(self.number),
             branch: Some(branch_id(i)),
             operation: Operation::Try,
             endpoint: endpoint.parse().expect("an endpoint"),
