@@ -1,7 +1,7 @@
 //! A bank whose local transactions go wrong, each at a moment that a test chooses.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,7 @@ pub(crate) enum Fate {
 
 struct Shared {
     fate: Mutex<Fate>,
+    away: AtomicBool,
     /// How many steps of units this process has left to live.
     life: Option<Arc<AtomicUsize>>,
     begun: Arc<Semaphore>,
@@ -63,12 +64,18 @@ impl<B: Bank> Flaky<B> {
 
     fn with_life(bank: &B, life: Option<Arc<AtomicUsize>>) -> Self {
         let (begun, gone) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        let shared = Shared { fate: Mutex::new(Fate::Well), life, begun, gone };
+        let (fate, away) = (Mutex::new(Fate::Well), AtomicBool::new(false));
+        let shared = Shared { fate, away, life, begun, gone };
         Self { bank: bank.clone(), shared: shared.into() }
     }
 
     pub(crate) fn next(&self, fate: Fate) {
         *self.shared.fate.lock().unwrap() = fate;
+    }
+
+    /// Whether nobody can connect, from now on.
+    pub(crate) fn away(&self, away: bool) {
+        self.shared.away.store(away, Ordering::SeqCst);
     }
 
     /// Has a permit for each unit that has begun.
@@ -128,6 +135,9 @@ impl<B: Bank> Database for Flaky<B> {
     type Tx = FlakyTx<B>;
 
     async fn begin(&self) -> Result<FlakyTx<B>, BoxError> {
+        if self.shared.away.load(Ordering::SeqCst) {
+            return Err("secret: the connection was refused".into());
+        }
         let tx = self.bank.database().begin().await?;
         self.step();
         self.shared.begun.add_permits(1);
