@@ -70,6 +70,39 @@ pub struct Backlog {
     pub refused: u64,
 }
 
+impl Backlog {
+    /// The same as gauges in the text format of Prometheus, for what the application answers at its own `/metrics`. The
+    /// label `outbox` tells the outboxes of several services apart.
+    ///
+    /// | gauge | |
+    /// |---|---|
+    /// | `tcc_outbox_pending` | messages that the coordinator does not have yet |
+    /// | `tcc_outbox_oldest_seconds` | how long the oldest of them has been waiting; 0 if there is none |
+    /// | `tcc_outbox_refused` | messages that the coordinator has refused for good |
+    ///
+    /// ```
+    /// let nothing = tcc_client::Backlog::default().to_prometheus("orders");
+    /// assert!(nothing.contains("\ntcc_outbox_pending{outbox=\"orders\"} 0\n"));
+    /// ```
+    #[must_use]
+    pub fn to_prometheus(&self, outbox: &str) -> String {
+        let outbox = outbox.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+        let gauge = |name: &str, help: &str, value: String| {
+            format!(
+                "# HELP tcc_outbox_{name} {help}\n# TYPE tcc_outbox_{name} gauge\n\
+                 tcc_outbox_{name}{{outbox=\"{outbox}\"}} {value}\n"
+            )
+        };
+        let oldest = self.oldest.unwrap_or_default().as_secs_f64();
+        [
+            gauge("pending", "Messages that the coordinator does not have yet.", self.pending.to_string()),
+            gauge("oldest_seconds", "How long the oldest of them has been waiting.", oldest.to_string()),
+            gauge("refused", "Messages that the coordinator has refused for good.", self.refused.to_string()),
+        ]
+        .concat()
+    }
+}
+
 /// A message that the coordinator has refused for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -343,5 +376,32 @@ impl Key {
         let byte = |two: &[u8]| Some(16 * digit(two.first()?)? + digit(two.get(1)?)?);
         let bytes: Vec<u8> = self.0.as_bytes().chunks(2).filter_map(byte).collect();
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_is_three_gauges() {
+        let oldest = Some(Duration::from_millis(1250));
+        let text = Backlog { pending: 3, oldest, refused: 1 }.to_prometheus("a\"b\\c\nd");
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let label = r#"{outbox="a\"b\\c\nd"}"#;
+        assert_eq!(
+            samples,
+            [("pending", "3"), ("oldest_seconds", "1.25"), ("refused", "1")]
+                .map(|(name, value)| format!("tcc_outbox_{name}{label} {value}"))
+        );
+        assert_eq!((text.lines().count(), text.matches("# TYPE").count()), (9, 3), "{text}");
+    }
+
+    #[test]
+    fn a_key_is_the_bytes_of_a_gid() {
+        assert_eq!(Key("6F72646572732F31".into()).text(), "orders/1");
+        assert_eq!(Key("6f72646572732f31".into()).literal(Dialect::Mysql), "'orders/1'");
+        assert_eq!(Key("6127FF".into()).text(), "a'\u{fffd}");
+        assert_eq!(Key("6127FF".into()).literal(Dialect::Sqlite), "CAST(x'6127FF' AS TEXT)");
     }
 }

@@ -135,6 +135,7 @@ where
     assert!(gid.as_str().starts_with("orders/"), "{gid}");
     let backlog = outbox.backlog().await.unwrap();
     assert_eq!((backlog.pending, backlog.refused, backlog.oldest.is_some()), (1, 0, true));
+    assert!(backlog.to_prometheus("orders").contains("tcc_outbox_pending{outbox=\"orders\"} 1\n"));
     assert!(begun(&stub).is_empty(), "there is no relay");
     let relay = relay(&outbox, &stub);
     emptied(&bank).await;
