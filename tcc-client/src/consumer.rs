@@ -10,14 +10,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::limits::{CLEANING_BATCH, CLEANING_PAUSE, CLEANING_REST, CONSUMED_KEPT};
 use crate::local::{self, End};
-use crate::{Call, Local, LocalError, Row, SqlDatabase};
+use crate::{Call, Database, Local, LocalError, Row, SqlDatabase};
 
 /// The column `begun` of a consumer's rows is this and the moment they were written, by the database's clock: so no
 /// coordinator's mark is ever after it, and the clean-up of a participant's rows leaves them alone.
 const FAR: i64 = 1 << 62;
 
 /// Receives the messages of a broker, each once: a row of the guard's table, keyed by consumer, source and the message's
-/// id, is written in the local transaction of what the message does.
+/// id, is written in the local transaction of what the message does. In Redis it is a key, written in the same script.
 ///
 /// ```no_run
 /// # #[cfg(feature = "rusqlite")]
@@ -38,7 +38,7 @@ const FAR: i64 = 1 << 62;
 /// # Ok(()) }
 /// ```
 ///
-/// The table is that of the guard: `create_schema` of the database creates it.
+/// The table is that of the guard: `create_schema` of the database creates it. Redis needs none.
 ///
 /// Brokers say of no message that it will never come again. So a row is kept for a stated [time](Self::keep_for), and
 /// then deleted: a message that comes again later still has its effect again.
@@ -59,7 +59,7 @@ pub enum Received<T> {
     Repeat,
 }
 
-impl<D: SqlDatabase> Consumer<D> {
+impl<D: Database> Consumer<D> {
     /// A consumer with this name, of the letters of a branch id and at most 51 of them. Two consumers of one database
     /// receive the same message once each.
     ///
@@ -82,9 +82,16 @@ impl<D: SqlDatabase> Consumer<D> {
         self
     }
 
+    fn call(&self, source: &str, id: &str) -> Call {
+        Call::of_consumer(key(source, id), self.name.clone(), Timestamp::from_millis(FAR))
+    }
+}
+
+impl<D: SqlDatabase> Consumer<D> {
     /// Runs a local transaction for the message with this id of this source, unless it was received before. `Ok`: the
     /// message can be acknowledged. The texts may be any; what must be the same whenever the message comes again, and
-    /// differ from others', are both together. An offset does, with its topic and partition as the source.
+    /// differ from others', are both together. The publisher's own id does; an offset alone does not, for a topic that is
+    /// made anew begins at 0 again.
     ///
     /// The closure runs again after a deadlock, with nothing left of the first time but what it did outside of `tx`.
     ///
@@ -98,33 +105,7 @@ impl<D: SqlDatabase> Consumer<D> {
         T: Send + 'static,
         F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T> + Send + Sync + 'static,
     {
-        let call =
-            Arc::new(Call::of_consumer(key(source, id), self.name.clone(), Timestamp::from_millis(FAR)));
-        let work = Arc::new(work);
-        let received = local::run(&self.database, move |tx| {
-            let (call, work) = (call.clone(), work.clone());
-            Box::pin(async move {
-                let received = Row::Confirmed { reply: None };
-                if !D::insert(tx, &call, &received).await? {
-                    return Ok(match D::load(tx, &call).await? {
-                        None => End::Again,
-                        Some(_) => End::Rollback(Received::Repeat),
-                    });
-                }
-                let value = work(tx).await?;
-                // Also where a transaction is found out that the closure has broken or ended.
-                D::set(tx, &call, &received).await?;
-                let stamp = format!(
-                    "UPDATE tcc_guard SET begun = {FAR} + {} WHERE gid = '{}' AND branch = '{}'",
-                    D::DIALECT.now(),
-                    call.gid,
-                    call.branch
-                );
-                D::execute(tx, stamp).await?;
-                Ok(End::Commit(Received::New(value)))
-            })
-        });
-        let received = received.await?;
+        let received = once(&self.database, self.call(source, id), work, stamp::<D>).await?;
         if matches!(received, Received::New(_)) {
             self.clean_up_now_and_then();
         }
@@ -175,6 +156,90 @@ impl<D: SqlDatabase> Consumer<D> {
             *next = Instant::now() + CLEANING_REST;
         });
     }
+}
+
+#[cfg(feature = "redis")]
+impl Consumer<crate::RedisDatabase> {
+    /// Has in one script done what the message with this id of this source is to do, by the closure's
+    /// [effects](crate::RedisTx::effect), and its row written; unless it was received before. `Ok`: the message can be
+    /// acknowledged. A [check](crate::RedisTx::check) that says no is an error, and nothing is done.
+    ///
+    /// ```no_run
+    /// # async fn credit(db: tcc_client::RedisDatabase) -> Result<(), Box<dyn std::error::Error>> {
+    /// use tcc_client::Consumer;
+    ///
+    /// let consumer = Consumer::new("points", db)?;
+    /// consumer.receive("rabbitmq/orders", "message-id-7", |tx| {
+    ///     tx.effect("redis.call('INCRBY', KEYS[1], ARGV[1])", "points:alice", 10);
+    ///     Box::pin(async { Ok(()) })
+    /// }).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// The row goes by itself, by the server's clock, after the [time](Self::keep_for) that it is kept.
+    ///
+    /// # Errors
+    /// [`LocalError`]: the message is to be delivered again, whether or not it is known what came of it. An effect that
+    /// failed has left what it wrote before, and no row.
+    ///
+    /// # Cancel safety
+    /// Dropped, it may or may not be received; delivered again, it is.
+    pub async fn receive<T, F>(&self, source: &str, id: &str, work: F) -> Result<Received<T>, LocalError>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t mut crate::RedisTx) -> Local<'t, T> + Send + Sync + 'static,
+    {
+        let length = self.keep_for;
+        once(&self.database, self.call(source, id), work, move |tx, _| {
+            tx.keep(length);
+            Box::pin(async { Ok(()) })
+        })
+        .await
+    }
+}
+
+/// Runs a local transaction with the row of its message, unless that is there already. Last, something is done so that
+/// the row is kept for its time.
+async fn once<D, T, F, K>(database: &D, call: Call, work: F, keep: K) -> Result<Received<T>, LocalError>
+where
+    D: Database,
+    T: Send + 'static,
+    F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T> + Send + Sync + 'static,
+    K: for<'t> Fn(&'t mut D::Tx, &'t Call) -> Local<'t, ()> + Send + Sync + 'static,
+{
+    let all = Arc::new((call, work, keep));
+    local::run(database, move |tx| {
+        let all = all.clone();
+        Box::pin(async move {
+            let (call, work, keep) = &*all;
+            let received = Row::Confirmed { reply: None };
+            if !D::insert(tx, call, &received).await? {
+                return Ok(match D::load(tx, call).await? {
+                    None => End::Again,
+                    Some(_) => End::Rollback(Received::Repeat),
+                });
+            }
+            let value = work(tx).await?;
+            // Also where a transaction is found out that the closure has broken or ended.
+            D::set(tx, call, &received).await?;
+            keep(tx, call).await?;
+            Ok(End::Commit(Received::New(value)))
+        })
+    })
+    .await
+}
+
+/// Writes into a row when it was written.
+fn stamp<'t, D: SqlDatabase>(tx: &'t mut D::Tx, call: &'t Call) -> Local<'t, ()> {
+    let now = D::DIALECT.now();
+    let stamp = format!(
+        "UPDATE tcc_guard SET begun = {FAR} + {now} WHERE gid = '{}' AND branch = '{}'",
+        call.gid, call.branch
+    );
+    Box::pin(async move {
+        D::execute(tx, stamp).await?;
+        Ok(())
+    })
 }
 
 /// Source and id in the letters of a gid, whatever their own are. No source and id together read as another pair.

@@ -10,6 +10,9 @@ pub const LOCK_WAIT: Duration = Duration::from_secs(2);
 pub const RUNS: u32 = 8;
 /// The longest wait before the second run; it doubles with each. A deadlock's two sides must not meet again.
 pub const FIRST_BACKOFF: Duration = Duration::from_millis(4);
+/// How long beginning a local transaction may take where no call says how long it waits: a wait for a connection, and
+/// making one at a second address. A host that goes away without a word must not hold a relay or a sender for ever.
+pub const BEGIN: Duration = Duration::from_secs(15);
 /// How long a commit or a rollback may take after the call's own time has run out. A commit that was sent is
 /// better waited for than guessed at, but a dead connection must not hold its unit for ever.
 pub const FINISH: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@ use tcc_core::limits::CALL_TIMEOUT;
 use tokio::time::{sleep, timeout};
 
 use crate::guard::{backoff, rollback};
-use crate::limits::{FINISH, RUNS};
+use crate::limits::{BEGIN, FINISH, RUNS};
 use crate::{BoxError, Commit, Database, Trouble};
 
 /// What a local transaction does.
@@ -65,7 +65,9 @@ where
     D: Database,
     F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, End<T>>,
 {
-    let mut tx = database.begin().await.map_err(LocalError::Failed)?;
+    let begun = timeout(BEGIN, database.begin()).await;
+    let begun = begun.map_err(|_| LocalError::Failed("it could not be begun in time".into()))?;
+    let mut tx = begun.map_err(LocalError::Failed)?;
     // Cut off, it is dropped and not rolled back: what it waits for may be the connection itself.
     let worked = timeout(CALL_TIMEOUT, work(&mut tx)).await;
     match worked.map_err(|_| LocalError::Failed("it took too long".into()))? {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncTypedCommands, Client, ErrorKind, RedisError, Script, ServerErrorKind, ToRedisArgs};
@@ -12,7 +13,7 @@ use super::trouble::trouble_of;
 use crate::limits::{CONNECT, FINISH};
 use crate::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
 
-/// A Redis server, for participants whose data is in it. Not a cluster, whose nodes have no script in common.
+/// A Redis server, for participants and consumers whose data is in it. Not a cluster, whose nodes have no script in common.
 ///
 /// Guard and effects are one script, which Redis runs without anything in between. What it does not do is undo: see
 /// [`RedisTx::effect`]. And it keeps what it answered only as well as it is told to:
@@ -67,17 +68,20 @@ struct NewRow {
     begun: i64,
     /// Whether the mark bars it.
     tries: bool,
+    /// How long it is kept, in milliseconds; `None`: until its transaction has ended long ago.
+    keep: Option<i64>,
 }
 
 /// Keys: the row, the mark, the index; then those of the pieces. Arguments: the row as found, as it shall be, when
-/// its transaction began, whether the mark bars it; then for each piece how many keys and arguments it has, and these.
+/// its transaction began, whether the mark bars it, how long it is kept if not until the mark passes it; then for each
+/// piece how many keys and arguments it has, and these.
 ///
 /// The row is written before the effects, so that what the server itself has to say against a write (no memory, a
 /// read-only replica, a full disk) it says while nothing is done.
 const HEAD: &str = "\
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return {'conflict'} end
 if ARGV[4] == '1' and tonumber(redis.call('GET', KEYS[2]) or ARGV[3]) > tonumber(ARGV[3]) then return {'conflict'} end
-local tcc_key, tcc_arg = 3, 4
+local tcc_key, tcc_arg = 3, 5
 local function tcc_run(work)
     local keys, args, from = {}, {}, tcc_arg + 2
     for i = 1, tonumber(ARGV[tcc_arg + 1]) do keys[i] = KEYS[tcc_key + i] end
@@ -90,7 +94,7 @@ local tcc_no
 
 const ROW: &str = "\
 redis.call('SET', KEYS[1], ARGV[2])
-redis.call('ZADD', KEYS[3], ARGV[3], KEYS[1])
+if ARGV[5] == '' then redis.call('ZADD', KEYS[3], ARGV[3], KEYS[1]) else redis.call('PEXPIRE', KEYS[1], ARGV[5]) end
 local tcc_done, tcc_why = pcall(function()
 ";
 
@@ -184,6 +188,14 @@ impl RedisTx {
         &mut self.conn
     }
 
+    /// Has the row, which is set already, kept for that long and no longer, whatever the mark is.
+    pub(crate) fn keep(&mut self, length: Duration) {
+        if let Some(row) = &mut self.row {
+            // Redis counts up to a moment, and knows none that is over.
+            row.keep = Some(i64::try_from(length.as_millis()).unwrap_or(i64::MAX).clamp(1, i64::MAX / 4));
+        }
+    }
+
     fn key(&self, call: &Call) -> String {
         // Neither id has a bar in it.
         format!("{}{}|{}", self.prefix, call.gid, call.branch)
@@ -219,7 +231,7 @@ impl Database for RedisDatabase {
             return Ok(false);
         }
         let tries = matches!(row, Row::Tried { .. });
-        tx.row = Some(NewRow { key: tx.key(call), value: text(row), begun: call.begun.as_millis(), tries });
+        tx.row = Some(NewRow::new(tx.key(call), row, call, tries));
         Ok(true)
     }
 
@@ -231,7 +243,7 @@ impl Database for RedisDatabase {
 
     async fn set(tx: &mut RedisTx, call: &Call, row: &Row) -> Result<(), BoxError> {
         let tries = tx.row.as_ref().is_some_and(|row| row.tries);
-        tx.row = Some(NewRow { key: tx.key(call), value: text(row), begun: call.begun.as_millis(), tries });
+        tx.row = Some(NewRow::new(tx.key(call), row, call, tries));
         Ok(())
     }
 
@@ -253,6 +265,7 @@ impl Database for RedisDatabase {
         let mut commit = script.key(&row.key);
         commit.key(tx.mark()).key(tx.index());
         commit.arg(found).arg(row.value).arg(row.begun).arg(row.tries);
+        commit.arg(row.keep.map_or(String::new(), |keep| keep.to_string()));
         for piece in tx.checks.iter().chain(&tx.effects) {
             commit.key(&piece.keys[..]);
             commit.arg(piece.keys.len()).arg(piece.args.len()).arg(&piece.args[..]);
@@ -308,6 +321,12 @@ fn script(checks: &[Piece], effects: &[Piece]) -> String {
     }
     write(format_args!("{TAIL}"));
     script
+}
+
+impl NewRow {
+    fn new(key: String, row: &Row, call: &Call, tries: bool) -> Self {
+        Self { key, value: text(row), begun: call.begun.as_millis(), tries, keep: None }
+    }
 }
 
 impl Piece {

@@ -11,7 +11,7 @@ use crate::guard::is_below_the_mark;
 use crate::local::{self, End};
 use crate::{BoxError, Call, Database, Local, LocalError, Row};
 use reqwest::header::HeaderValue;
-use tcc_core::wire::BeginRequest;
+use tcc_core::wire::{BeginRequest, ProblemCode};
 use tcc_core::{Decision, Gid, Phase, Timestamp};
 
 /// A transactional message: a half message, a local transaction, and then the delivery or nothing. See
@@ -36,15 +36,23 @@ pub enum MessageError {
     #[error("the local transaction failed")]
     Local(#[source] BoxError),
     /// The message was dropped before the local transaction committed, most likely by a check that was answered first. It
-    /// was rolled back.
+    /// was rolled back, or not run.
     #[error("the message was dropped before its local transaction committed")]
     Dropped,
-    /// An earlier run committed the local transaction: it was not run again, and the message is delivered.
+    /// Another run committed the local transaction: this one did not, and the message is delivered.
     #[error("the message was sent before; its transaction is {}", .0.as_str())]
     Sent(Phase),
-    /// Whether the local transaction committed is not known. The coordinator asks, and does what the answer says.
+    /// Whether the local transaction committed, in this run or in another, is not known. The coordinator asks, and does
+    /// what the answer says.
     #[error("whether the local transaction committed is not known")]
     Unknown(#[source] Option<BoxError>),
+    /// The local transaction is committed, and the message is not delivered: somebody else has cancelled it.
+    #[error("the local transaction is committed, but its message was cancelled")]
+    Cancelled,
+    /// The local transaction is committed, and the coordinator knows nothing of the message, as after the loss of its log.
+    /// Whether it is delivered is not known.
+    #[error("the local transaction is committed, but the coordinator knows nothing of its message")]
+    Forgotten,
 }
 
 impl Message {
@@ -109,36 +117,39 @@ impl Message {
         let stored = (Wait::Stored, Duration::ZERO);
         let begun =
             client.begin(&gid, &request, trace.as_ref(), stored).await.map_err(MessageError::Begin)?;
+        let call = |begun| Arc::new(Call::of_sender(gid.clone(), Timestamp::from_millis(begun)));
         match begun.view.phase.decision() {
             Some(Decision::Confirm) => return Err(MessageError::Sent(begun.view.phase)),
-            Some(Decision::Cancel) => return Err(MessageError::Dropped),
+            // One that is purged began long ago.
+            Some(Decision::Cancel) => {
+                return Err(cancelled(database, call(begun.view.begun.unwrap_or(0))).await);
+            }
             None => {}
         }
         // Those of its topics' subscribers, too.
         let ids = begun.view.branches.iter().map(|branch| branch.id.to_string()).collect();
-        let begun = Timestamp::from_millis(begun.view.begun.unwrap_or(i64::MAX));
-        let call = Arc::new(Call::of_sender(gid.clone(), begun));
-        let local = Arc::new(local);
+        let call = call(begun.view.begun.unwrap_or(i64::MAX));
+        let (sender, local) = (Arc::clone(&call), Arc::new(local));
         let sent = local::run(database, move |tx| {
-            let (call, local) = (Arc::clone(&call), Arc::clone(&local));
+            let (call, local) = (Arc::clone(&sender), Arc::clone(&local));
             Box::pin(async move { in_tx::<D, T, F>(tx, &call, &local).await })
         });
-        match sent.await {
-            Ok(Sent::Now(value)) => {
-                confirm(&client, &gid, ids).await;
-                Ok(value)
-            }
-            Ok(Sent::Before) => {
-                let phase = confirm(&client, &gid, ids).await;
-                Err(MessageError::Sent(phase.unwrap_or(Phase::Confirming)))
-            }
-            Ok(Sent::Dropped) => Err(MessageError::Dropped),
-            Err(LocalError::Failed(why)) => {
+        let why = match sent.await {
+            Ok(Sent::Now(value)) => return confirm(&client, &gid, ids).await.map(|_| value),
+            Ok(Sent::Before) => return Err(MessageError::Sent(confirm(&client, &gid, ids).await?)),
+            Ok(Sent::Dropped) => return Err(MessageError::Dropped),
+            Err(LocalError::Unknown(why)) => return Err(MessageError::Unknown(why)),
+            Err(LocalError::Failed(why)) => why,
+        };
+        // That says nothing of other runs of the same gid, before this one or beside it.
+        match bar(database, call).await {
+            Ok(Barred::Yes) => {
                 // Should this fail, the check says the same.
                 let _ = client.cancel(&gid, &why.to_string()).await;
                 Err(MessageError::Local(why))
             }
-            Err(LocalError::Unknown(why)) => Err(MessageError::Unknown(why)),
+            Ok(Barred::Committed) => Err(MessageError::Sent(confirm(&client, &gid, ids).await?)),
+            Err(_) => Err(MessageError::Unknown(Some(why))),
         }
     }
 }
@@ -150,15 +161,56 @@ enum Sent<T> {
     Dropped,
 }
 
-/// Where it is not acknowledged, the check says the same.
-async fn confirm(client: &Client, gid: &Gid, tried: Vec<String>) -> Option<Phase> {
-    match client.say_confirm(gid, tried).await {
-        Ok(answered) => Some(answered.view.phase),
-        Err(error) => {
+/// Whether no run of a local transaction can commit any more.
+enum Barred {
+    Yes,
+    Committed,
+}
+
+/// Has a message confirmed whose local transaction is committed. Where that is not acknowledged, the check says the same.
+async fn confirm(client: &Client, gid: &Gid, tried: Vec<String>) -> Result<Phase, MessageError> {
+    let error = match client.say_confirm(gid, tried).await {
+        Ok(answered) => return Ok(answered.view.phase),
+        Err(error) => error,
+    };
+    let refused = match error.code() {
+        Some(ProblemCode::AlreadyCancelled) => MessageError::Cancelled,
+        Some(ProblemCode::UnknownGid) => MessageError::Forgotten,
+        Some(_) | None => {
             tracing::warn!(gid = gid.as_str(), %error, "the coordinator will ask whether the message is sent");
-            None
+            return Ok(Phase::Confirming);
         }
+    };
+    tracing::error!(gid = gid.as_str(), %refused, "someone has to look");
+    Err(refused)
+}
+
+/// What a message that is cancelled means for its sender: an earlier run may have committed all the same.
+async fn cancelled<D: Database>(database: &D, call: Arc<Call>) -> MessageError {
+    match bar(database, call).await {
+        Ok(Barred::Yes) => MessageError::Dropped,
+        Ok(Barred::Committed) => MessageError::Cancelled,
+        Err(LocalError::Failed(why)) => MessageError::Unknown(Some(why)),
+        Err(LocalError::Unknown(why)) => MessageError::Unknown(why),
     }
+}
+
+/// Leaves the tombstone that a check leaves, in a local transaction of its own, unless the row says that it committed.
+async fn bar<D: Database>(database: &D, call: Arc<Call>) -> Result<Barred, LocalError> {
+    local::run(database, move |tx| {
+        let call = Arc::clone(&call);
+        Box::pin(async move {
+            if D::insert(tx, &call, &Row::Cancelled).await? {
+                return Ok(End::Commit(Barred::Yes));
+            }
+            Ok(match D::load(tx, &call).await? {
+                None => End::Again,
+                Some(Row::Confirmed { .. }) => End::Rollback(Barred::Committed),
+                Some(Row::Cancelled | Row::Refused { .. } | Row::Tried { .. }) => End::Rollback(Barred::Yes),
+            })
+        })
+    })
+    .await
 }
 
 /// In one local transaction the sender's row, and then the business.

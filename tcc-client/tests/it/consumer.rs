@@ -184,3 +184,23 @@ async fn what_a_consumer_does_can_be_spawned() {
     });
     assert_eq!(received.await.unwrap(), (Received::New(()), 0));
 }
+
+/// Not even that there is a transaction: as with a host that went away without a word.
+#[cfg(feature = "tokio-postgres")]
+#[tokio::test]
+async fn a_database_that_never_answers_is_not_waited_for_for_ever() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://nobody@{}/nothing", listener.local_addr().unwrap());
+    let database = tcc_client::PgDatabase::new(url.parse().unwrap(), tokio_postgres::NoTls);
+    let consumer = Consumer::new("points", database).unwrap();
+    let receiving = tokio::spawn(async move {
+        consumer.receive("rabbit", "7", |_| Box::pin(async { Ok::<_, BoxError>(()) })).await
+    });
+    let (silent, _) = listener.accept().await.unwrap();
+    silent.readable().await.unwrap();
+    // From here on it waits for an answer alone.
+    tokio::time::pause();
+    let received = tokio::time::timeout(2 * tcc_client::limits::BEGIN, receiving).await;
+    let failed = received.expect("it gives up").unwrap();
+    assert!(matches!(failed, Err(LocalError::Failed(_))), "{failed:?}");
+}

@@ -1,11 +1,11 @@
 //! A bank whose local transactions go wrong, each at a moment that a test chooses.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
-use tcc_client::{BoxError, Call, Commit, Database, Row, Timestamp, Trouble};
+use tcc_client::{BoxError, Call, Columns, Commit, Database, Dialect, Row, SqlDatabase, Timestamp, Trouble};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
@@ -39,9 +39,11 @@ pub(crate) enum Fate {
 
 struct Shared {
     fate: Mutex<Fate>,
+    away: AtomicBool,
     /// How many steps of units this process has left to live.
     life: Option<Arc<AtomicUsize>>,
     begun: Arc<Semaphore>,
+    turned_away: Semaphore,
     gone: Arc<Semaphore>,
 }
 
@@ -63,12 +65,24 @@ impl<B: Bank> Flaky<B> {
 
     fn with_life(bank: &B, life: Option<Arc<AtomicUsize>>) -> Self {
         let (begun, gone) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-        let shared = Shared { fate: Mutex::new(Fate::Well), life, begun, gone };
+        let (fate, away) = (Mutex::new(Fate::Well), AtomicBool::new(false));
+        let turned_away = Semaphore::new(0);
+        let shared = Shared { fate, away, life, begun, turned_away, gone };
         Self { bank: bank.clone(), shared: shared.into() }
     }
 
     pub(crate) fn next(&self, fate: Fate) {
         *self.shared.fate.lock().unwrap() = fate;
+    }
+
+    /// Whether nobody can connect, from now on.
+    pub(crate) fn away(&self, away: bool) {
+        self.shared.away.store(away, Ordering::SeqCst);
+    }
+
+    /// Has a permit for each time that somebody could not connect.
+    pub(crate) fn turned_away(&self) -> &Semaphore {
+        &self.shared.turned_away
     }
 
     /// Has a permit for each unit that has begun.
@@ -128,6 +142,10 @@ impl<B: Bank> Database for Flaky<B> {
     type Tx = FlakyTx<B>;
 
     async fn begin(&self) -> Result<FlakyTx<B>, BoxError> {
+        if self.shared.away.load(Ordering::SeqCst) {
+            self.shared.turned_away.add_permits(1);
+            return Err("secret: the connection was refused".into());
+        }
         let tx = self.bank.database().begin().await?;
         self.step();
         self.shared.begun.add_permits(1);
@@ -224,6 +242,21 @@ impl<B: Bank> Database for Flaky<B> {
         F::Output: Send + 'static,
     {
         self.bank.database().run(unit).await
+    }
+}
+
+impl<B: Bank> SqlDatabase for Flaky<B>
+where
+    B::Database: SqlDatabase,
+{
+    const DIALECT: Dialect = B::Database::DIALECT;
+
+    async fn execute(tx: &mut FlakyTx<B>, sql: String) -> Result<u64, BoxError> {
+        B::Database::execute(tx.tx()?, sql).await
+    }
+
+    async fn query(tx: &mut FlakyTx<B>, sql: String) -> Result<Vec<Columns>, BoxError> {
+        B::Database::query(tx.tx()?, sql).await
     }
 }
 

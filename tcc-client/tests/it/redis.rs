@@ -1,13 +1,14 @@
 //! What Redis does in its own way: no locks, and nothing is undone.
 
 use redis::{AsyncTypedCommands, Client};
-use tcc_client::{Participants, RedisDatabase};
+use tcc_client::{BoxError, Consumer, Local, LocalError, Participants, Received, RedisDatabase, RedisTx};
 
 use crate::banks::{Bank, Books, Open, Redis};
 use crate::cleaning::forget;
 use crate::payment::{Caller, How, Seen};
 
 const UNTOUCHED: Books = Books { free: 1000, reserved: 0, spent: 0 };
+const NONE: &[&str] = &[];
 
 macro_rules! bank {
     () => {
@@ -180,4 +181,88 @@ async fn p5_a_connection_that_is_lost_is_made_again() {
     }
     assert_eq!(seen, Seen::done());
     assert_eq!(bank.books().await, Books { free: 990, reserved: 0, spent: 10 });
+}
+
+/// Has this done, and a point credited after it.
+fn credit(lua: &'static str) -> impl for<'t> Fn(&'t mut RedisTx) -> Local<'t, ()> + Send + Sync + 'static {
+    move |tx| {
+        tx.effect(lua, NONE, NONE);
+        tx.effect("redis.call('INCR', KEYS[1])", "points", NONE);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+async fn points(bank: &Redis) -> String {
+    bank.connection().get("points").await.unwrap().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn p2_a_message_of_a_broker_that_comes_again_has_its_effect_once() {
+    let bank = bank!();
+    let consumer = || Consumer::new("points", bank.database()).unwrap();
+    for expected in [Received::New(()), Received::Repeat, Received::Repeat] {
+        assert_eq!(consumer().receive("rabbit", "7", credit("")).await.unwrap(), expected);
+    }
+    assert_eq!(points(&bank).await, "1");
+
+    let arriving = (0..8).map(|_| {
+        let consumer = consumer();
+        tokio::spawn(async move { consumer.receive("rabbit", "8", credit("")).await.unwrap() })
+    });
+    let mut new = 0;
+    for arrived in arriving.collect::<Vec<_>>() {
+        new += usize::from(arrived.await.unwrap() == Received::New(()));
+    }
+    assert_eq!((new, &*points(&bank).await), (1, "2"));
+
+    let mail = Consumer::new("mail", bank.database()).unwrap();
+    assert_eq!(mail.receive("rabbit", "7", credit("")).await.unwrap(), Received::New(()));
+    assert_eq!(consumer().receive("kafka", "7", credit("")).await.unwrap(), Received::New(()));
+}
+
+#[tokio::test]
+async fn a_message_of_a_broker_that_fails_leaves_no_row_and_comes_again() {
+    let bank = bank!();
+    let consumer = Consumer::new("points", bank.database()).unwrap();
+    let failed = consumer.receive("rabbit", "7", |tx| {
+        tx.effect("redis.call('INCR', KEYS[1])", "points", NONE);
+        Box::pin(async { Err::<(), BoxError>("not now".into()) })
+    });
+    assert!(matches!(failed.await, Err(LocalError::Failed(_))));
+    let refused = consumer.receive("rabbit", "7", |tx| {
+        tx.check("return 'sold out'", NONE, NONE);
+        tx.effect("redis.call('INCR', KEYS[1])", "points", NONE);
+        Box::pin(async { Ok(()) })
+    });
+    assert!(matches!(refused.await, Err(LocalError::Failed(why)) if why.to_string() == "sold out"));
+    let broken = consumer.receive("rabbit", "7", credit("error('no')")).await;
+    assert!(matches!(broken, Err(LocalError::Unknown(_))), "{broken:?}");
+    assert_eq!((&*points(&bank).await, bank.rows().await.len()), ("", 0));
+    assert_eq!(consumer.receive("rabbit", "7", credit("")).await.unwrap(), Received::New(()));
+    assert_eq!(points(&bank).await, "1");
+}
+
+#[tokio::test]
+async fn what_a_consumer_received_is_kept_for_the_stated_time_and_no_longer() {
+    let bank = bank!();
+    let consumer = Consumer::new("points", bank.database()).unwrap();
+    assert_eq!(consumer.receive("rabbit", "7", credit("")).await.unwrap(), Received::New(()));
+    let keys = bank.connection().keys("tcc:message/*").await.unwrap();
+    assert_eq!(keys.len(), 1);
+    let left: i64 = redis::cmd("PTTL").arg(&keys[0]).query_async(&mut bank.connection()).await.unwrap();
+    let days = 24 * 3600 * 1000;
+    assert!((13 * days..=14 * days).contains(&left), "{left} ms");
+    // No coordinator's mark takes it.
+    forget(bank.database(), i64::MAX / 4, 100).await.unwrap();
+    assert_eq!(consumer.receive("rabbit", "7", credit("")).await.unwrap(), Received::Repeat);
+
+    let short = consumer.keep_for(std::time::Duration::from_millis(300));
+    assert_eq!(short.receive("rabbit", "8", credit("")).await.unwrap(), Received::New(()));
+    let again = async {
+        while short.receive("rabbit", "8", credit("")).await.unwrap() == Received::Repeat {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), again).await.expect("it is forgotten");
+    assert_eq!(points(&bank).await, "3");
 }

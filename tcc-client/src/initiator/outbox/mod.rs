@@ -152,6 +152,13 @@ impl<D: SqlDatabase> Outbox<D> {
 
     /// How many messages wait, and for how long: to be watched.
     ///
+    /// ```no_run
+    /// # #[cfg(feature = "rusqlite")]
+    /// # async fn metrics(outbox: tcc_client::Outbox<tcc_client::SqliteDatabase>) -> Result<String, tcc_client::LocalError> {
+    /// let metrics = outbox.backlog().await?.to_prometheus("orders");
+    /// # Ok(metrics) }
+    /// ```
+    ///
     /// # Errors
     /// When it could not be asked.
     pub async fn backlog(&self) -> Result<Backlog, LocalError> {

@@ -11,9 +11,9 @@ use tcc_core::Gid;
 use tcc_core::wire::{BeginRequest, ProblemCode};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::table::{self, Claimed, Outcome};
+use super::table::{self, Claimed, Key, Outcome};
 use crate::initiator::client::Client;
 use crate::initiator::error::{Error, Failure, Outcome as Known};
 use crate::initiator::limits::{
@@ -21,7 +21,7 @@ use crate::initiator::limits::{
     RELAY_SUBMIT,
 };
 use crate::initiator::standing::Wait;
-use crate::limits::CLEANING_BATCH;
+use crate::limits::{CLEANING_BATCH, CLEANING_PAUSE};
 use crate::{LocalError, SqlDatabase};
 
 /// Hands the messages of an [`Outbox`](super::Outbox) over to the coordinator, each under the gid in its row until an
@@ -38,7 +38,7 @@ pub struct Relay<D> {
 
 /// What a relay waited for.
 enum Event {
-    Answered(Result<(String, Outcome), JoinError>),
+    Answered(Result<(Key, Outcome), JoinError>),
     Woken,
 }
 
@@ -66,16 +66,18 @@ impl<D: SqlDatabase> Relay<D> {
     async fn hand_over_all(self) {
         let mut handing_over = JoinSet::new();
         let mut pause = RELAY_FIRST_PAUSE.min(self.scan);
-        let mut cleaning = Instant::now() + self.scan;
-        let mut is_time = true;
+        let (mut look, mut cleaning) = (Instant::now(), Instant::now());
         loop {
             let free = RELAY_IN_FLIGHT.saturating_sub(handing_over.len());
-            if is_time && free >= RELAY_IN_FLIGHT / 2 {
-                is_time = false;
+            let has_place = free >= RELAY_IN_FLIGHT / 2;
+            if has_place && Instant::now() >= look {
                 match table::claim(&self.database, free, RELAY_LEASE).await {
                     Ok(claimed) => {
-                        // There may be more.
-                        is_time = claimed.len() == free;
+                        // Else there may be more.
+                        if claimed.len() < free {
+                            look = Instant::now() + pause;
+                            pause = (2 * pause).min(self.scan);
+                        }
                         for message in claimed {
                             handing_over.spawn(hand_over(self.client.clone(), message));
                         }
@@ -83,36 +85,43 @@ impl<D: SqlDatabase> Relay<D> {
                     Err(error) => {
                         complain(&error);
                         pause = self.scan;
+                        look = Instant::now() + pause;
                     }
                 }
             }
             if Instant::now() >= cleaning {
-                cleaning = Instant::now() + self.scan;
-                match table::forget(&self.database, CLEANING_BATCH).await {
-                    Ok(forgotten) if forgotten == u64::from(CLEANING_BATCH) => cleaning = Instant::now(),
-                    Ok(_) => {}
-                    Err(error) => complain(&error),
-                }
+                cleaning = Instant::now() + self.clean_up().await;
             }
-            match timeout(pause, next(&mut handing_over, &self.wake)).await {
+            let until = if has_place { look.min(cleaning) } else { cleaning };
+            match timeout_at(until, next(&mut handing_over, &self.wake)).await {
                 Ok(Event::Answered(first)) => self.mark(first, &mut handing_over).await,
                 Ok(Event::Woken) => {
                     pause = RELAY_FIRST_PAUSE.min(self.scan);
-                    is_time = true;
+                    look = Instant::now();
                 }
-                Err(_) => {
-                    pause = (2 * pause).min(self.scan);
-                    is_time = true;
-                }
+                Err(_) => {}
             }
         }
+    }
+
+    /// Deletes a batch of what is done, and says how long after that is time for the next.
+    async fn clean_up(&self) -> Duration {
+        let cleaned = match table::forget(&self.database, CLEANING_BATCH).await {
+            Ok(forgotten) if forgotten == u64::from(CLEANING_BATCH) => return CLEANING_PAUSE,
+            Ok(_) => table::bring_back(&self.database, RELAY_LEASE.max(RELAY_LONGEST_WAIT)).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = cleaned {
+            complain(&error);
+        }
+        self.scan
     }
 
     /// Notes this answer, and what else has come meanwhile. Lost, the messages are handed over once more.
     async fn mark(
         &self,
-        first: Result<(String, Outcome), JoinError>,
-        handing_over: &mut JoinSet<(String, Outcome)>,
+        first: Result<(Key, Outcome), JoinError>,
+        handing_over: &mut JoinSet<(Key, Outcome)>,
     ) {
         let mut outcomes = Vec::new();
         let mut answered = Some(first);
@@ -129,7 +138,7 @@ impl<D: SqlDatabase> Relay<D> {
     }
 }
 
-async fn next(handing_over: &mut JoinSet<(String, Outcome)>, wake: &Notify) -> Event {
+async fn next(handing_over: &mut JoinSet<(Key, Outcome)>, wake: &Notify) -> Event {
     let mut woken = pin!(wake.notified());
     poll_fn(|context| {
         if let Poll::Ready(Some(answered)) = handing_over.poll_join_next(context) {
@@ -145,7 +154,7 @@ fn complain(error: &LocalError) {
     tracing::warn!(error, cause = error.source(), "the outbox cannot be read or written; it will be");
 }
 
-async fn hand_over(client: Client, message: Claimed) -> (String, Outcome) {
+async fn hand_over(client: Client, message: Claimed) -> (Key, Outcome) {
     let outcome = match read(&message) {
         Ok((gid, request)) => {
             let trace = message.trace.as_deref().and_then(|trace| HeaderValue::from_str(trace).ok());
@@ -162,7 +171,7 @@ async fn hand_over(client: Client, message: Claimed) -> (String, Outcome) {
     if let Outcome::Refused(reason) = &outcome {
         tracing::error!(gid = message.gid, reason, "the message is refused, and kept; someone has to look");
     }
-    (message.gid, outcome)
+    (message.row, outcome)
 }
 
 fn read(message: &Claimed) -> Result<(Gid, BeginRequest), String> {

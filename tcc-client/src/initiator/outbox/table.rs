@@ -70,6 +70,39 @@ pub struct Backlog {
     pub refused: u64,
 }
 
+impl Backlog {
+    /// The same as gauges in the text format of Prometheus, for what the application answers at its own `/metrics`. The
+    /// label `outbox` tells the outboxes of several services apart.
+    ///
+    /// | gauge | |
+    /// |---|---|
+    /// | `tcc_outbox_pending` | messages that the coordinator does not have yet |
+    /// | `tcc_outbox_oldest_seconds` | how long the oldest of them has been waiting; 0 if there is none |
+    /// | `tcc_outbox_refused` | messages that the coordinator has refused for good |
+    ///
+    /// ```
+    /// let nothing = tcc_client::Backlog::default().to_prometheus("orders");
+    /// assert!(nothing.contains("\ntcc_outbox_pending{outbox=\"orders\"} 0\n"));
+    /// ```
+    #[must_use]
+    pub fn to_prometheus(&self, outbox: &str) -> String {
+        let outbox = outbox.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+        let gauge = |name: &str, help: &str, value: String| {
+            format!(
+                "# HELP tcc_outbox_{name} {help}\n# TYPE tcc_outbox_{name} gauge\n\
+                 tcc_outbox_{name}{{outbox=\"{outbox}\"}} {value}\n"
+            )
+        };
+        let oldest = self.oldest.unwrap_or_default().as_secs_f64();
+        [
+            gauge("pending", "Messages that the coordinator does not have yet.", self.pending.to_string()),
+            gauge("oldest_seconds", "How long the oldest of them has been waiting.", oldest.to_string()),
+            gauge("refused", "Messages that the coordinator has refused for good.", self.refused.to_string()),
+        ]
+        .concat()
+    }
+}
+
 /// A message that the coordinator has refused for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -82,9 +115,14 @@ pub struct Refused {
     pub request: String,
 }
 
+/// What finds a row: the bytes of its gid in hex. Whoever else writes to the table may have written what is no gid.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key(String);
+
 /// A message that a relay has for itself, for a while.
 #[derive(Debug)]
 pub(super) struct Claimed {
+    pub(super) row: Key,
     pub(super) gid: String,
     pub(super) request: String,
     pub(super) trace: Option<String>,
@@ -154,9 +192,9 @@ pub(super) async fn claim<D: SqlDatabase>(
     lease: Duration,
 ) -> Result<Vec<Claimed>, LocalError> {
     let (now, skip, lease) = (D::DIALECT.now(), D::DIALECT.skip_locked(), millis(lease));
-    let tries = D::DIALECT.number("tries");
+    let (key, tries) = (Key::of(D::DIALECT), D::DIALECT.number("tries"));
     let due = format!(
-        "SELECT gid, request, trace, {tries} FROM tcc_outbox
+        "SELECT {key}, request, trace, {tries} FROM tcc_outbox
          WHERE state = 'pending' AND due <= {now} ORDER BY due LIMIT {most} {skip}"
     );
     local::run(database, move |tx| {
@@ -167,7 +205,7 @@ pub(super) async fn claim<D: SqlDatabase>(
             if claimed.is_empty() {
                 return Ok(End::Rollback(claimed));
             }
-            let gids = listed(claimed.iter().map(|row| row.gid.as_str()));
+            let gids = listed(D::DIALECT, claimed.iter().map(|claimed| &claimed.row));
             let take = format!(
                 "UPDATE tcc_outbox SET due = {now} + {lease}, tries = tries + 1 WHERE gid IN ({gids})"
             );
@@ -179,38 +217,40 @@ pub(super) async fn claim<D: SqlDatabase>(
 }
 
 fn claimed(row: Vec<Option<String>>) -> Result<Claimed, BoxError> {
-    let Ok([Some(gid), Some(request), trace, Some(tries)]) = <[_; 4]>::try_from(row) else {
+    let Ok([Some(key), Some(request), trace, Some(tries)]) = <[_; 4]>::try_from(row) else {
         return Err("a row of tcc_outbox has no gid, no request or no tries".into());
     };
-    Ok(Claimed { gid, request, trace, tries: tries.parse::<u32>()?.saturating_add(1) })
+    let row = Key(key);
+    Ok(Claimed { gid: row.text(), row, request, trace, tries: tries.parse::<u32>()?.saturating_add(1) })
 }
 
 /// Notes what came of messages. What is done was done, whoever says something else.
 pub(super) async fn mark<D: SqlDatabase>(
     database: &D,
-    mut outcomes: Vec<(String, Outcome)>,
+    mut outcomes: Vec<(Key, Outcome)>,
 ) -> Result<(), LocalError> {
+    if outcomes.is_empty() {
+        return Ok(());
+    }
     // In one order, so that relays that mark the same rows do not deadlock.
     outcomes.sort_by(|(one, _), (other, _)| one.cmp(other));
     let (dialect, now) = (D::DIALECT, D::DIALECT.now());
-    let statement = |(gid, outcome): &(String, Outcome)| {
+    let statement = |(row, outcome): &(Key, Outcome)| {
+        let gid = row.literal(dialect);
         let set = match outcome {
             Outcome::Done => {
-                return format!(
-                    "UPDATE tcc_outbox SET state = 'done', due = {now} WHERE gid IN ({})",
-                    listed([&**gid])
-                );
+                return format!("UPDATE tcc_outbox SET state = 'done', due = {now} WHERE gid = {gid}");
             }
             Outcome::Refused(why) => {
                 format!("state = 'refused', due = {now}, reason = {}", dialect.text(&reason(why)))
             }
             Outcome::Later(wait) => format!("due = {now} + {}", millis(*wait)),
         };
-        format!("UPDATE tcc_outbox SET {set} WHERE gid IN ({}) AND state = 'pending'", listed([&**gid]))
+        format!("UPDATE tcc_outbox SET {set} WHERE gid = {gid} AND state = 'pending'")
     };
     let all_done = outcomes.iter().all(|(_, outcome)| matches!(outcome, Outcome::Done));
     let statements = if all_done {
-        let gids = listed(outcomes.iter().map(|(gid, _)| gid.as_str()));
+        let gids = listed(dialect, outcomes.iter().map(|(row, _)| row));
         vec![format!("UPDATE tcc_outbox SET state = 'done', due = {now} WHERE gid IN ({gids})")]
     } else {
         outcomes.iter().map(statement).collect()
@@ -225,6 +265,15 @@ pub(super) async fn mark<D: SqlDatabase>(
         })
     })
     .await
+}
+
+/// Makes due what a clock that has been turned back since has put off: no relay has a message for longer than this, and
+/// none is left alone for longer.
+pub(super) async fn bring_back<D: SqlDatabase>(database: &D, longest: Duration) -> Result<u64, LocalError> {
+    let (now, longest) = (D::DIALECT.now(), millis(longest));
+    let back =
+        format!("UPDATE tcc_outbox SET due = {now} WHERE state = 'pending' AND due > {now} + {longest}");
+    execute(database, back).await
 }
 
 /// Deletes messages that are done, at most so many. Returns how many.
@@ -269,15 +318,16 @@ pub(super) async fn backlog<D: SqlDatabase>(database: &D) -> Result<Backlog, Loc
 }
 
 pub(super) async fn refused<D: SqlDatabase>(database: &D, most: u32) -> Result<Vec<Refused>, LocalError> {
+    let key = Key::of(D::DIALECT);
     let ask = format!(
-        "SELECT gid, reason, request FROM tcc_outbox WHERE state = 'refused' ORDER BY due, gid LIMIT {most}"
+        "SELECT {key}, reason, request FROM tcc_outbox WHERE state = 'refused' ORDER BY due, gid LIMIT {most}"
     );
     in_local(database, move |tx| {
         let ask = ask.clone();
         Box::pin(async move {
             let rows = D::query(tx, ask).await?.into_iter().map(|row| match <[_; 3]>::try_from(row) {
-                Ok([Some(gid), reason, Some(request)]) => {
-                    Ok(Refused { gid, reason: reason.unwrap_or_default(), request })
+                Ok([Some(key), reason, Some(request)]) => {
+                    Ok(Refused { gid: Key(key).text(), reason: reason.unwrap_or_default(), request })
                 }
                 Ok(_) | Err(_) => Err("a row of tcc_outbox has no gid or no request".into()),
             });
@@ -295,12 +345,63 @@ async fn execute<D: SqlDatabase>(database: &D, sql: String) -> Result<u64, Local
     .await
 }
 
-/// Gids as literals. What is no gid, and so nobody's, is left out.
-fn listed<'g>(gids: impl IntoIterator<Item = &'g str>) -> String {
-    let gids = gids.into_iter().filter(|gid| gid.parse::<Gid>().is_ok());
-    let mut list = gids.map(|gid| format!("'{gid}'")).collect::<Vec<_>>().join(", ");
-    if list.is_empty() {
-        list.push_str("NULL");
+fn listed<'r>(dialect: Dialect, rows: impl IntoIterator<Item = &'r Key>) -> String {
+    rows.into_iter().map(|row| row.literal(dialect)).collect::<Vec<_>>().join(", ")
+}
+
+impl Key {
+    /// What selects it.
+    const fn of(dialect: Dialect) -> &'static str {
+        match dialect {
+            Dialect::Sqlite | Dialect::Mysql => "hex(gid)",
+            Dialect::Postgres => "encode(convert_to(gid, 'UTF8'), 'hex')",
+        }
     }
-    list
+
+    /// The gid as a literal of its column's type.
+    fn literal(&self, dialect: Dialect) -> String {
+        if let Ok(gid) = self.text().parse::<Gid>() {
+            return format!("'{gid}'");
+        }
+        match dialect {
+            Dialect::Sqlite => format!("CAST(x'{}' AS TEXT)", self.0),
+            Dialect::Postgres => format!("convert_from(decode('{}', 'hex'), 'UTF8')", self.0),
+            Dialect::Mysql => format!("x'{}'", self.0),
+        }
+    }
+
+    /// The gid as a text, whatever its bytes are.
+    fn text(&self) -> String {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let byte = |two: &[u8]| Some(16 * digit(two.first()?)? + digit(two.get(1)?)?);
+        let bytes: Vec<u8> = self.0.as_bytes().chunks(2).filter_map(byte).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_is_three_gauges() {
+        let oldest = Some(Duration::from_millis(1250));
+        let text = Backlog { pending: 3, oldest, refused: 1 }.to_prometheus("a\"b\\c\nd");
+        let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let label = r#"{outbox="a\"b\\c\nd"}"#;
+        assert_eq!(
+            samples,
+            [("pending", "3"), ("oldest_seconds", "1.25"), ("refused", "1")]
+                .map(|(name, value)| format!("tcc_outbox_{name}{label} {value}"))
+        );
+        assert_eq!((text.lines().count(), text.matches("# TYPE").count()), (9, 3), "{text}");
+    }
+
+    #[test]
+    fn a_key_is_the_bytes_of_a_gid() {
+        assert_eq!(Key("6F72646572732F31".into()).text(), "orders/1");
+        assert_eq!(Key("6f72646572732f31".into()).literal(Dialect::Mysql), "'orders/1'");
+        assert_eq!(Key("6127FF".into()).text(), "a'\u{fffd}");
+        assert_eq!(Key("6127FF".into()).literal(Dialect::Sqlite), "CAST(x'6127FF' AS TEXT)");
+    }
 }

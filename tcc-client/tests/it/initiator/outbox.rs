@@ -4,13 +4,17 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tcc_client::limits::CLEANING_BATCH;
 use tcc_client::wire::ProblemCode;
-use tcc_client::{Branch, Database, Gid, Local, LocalError, Outbox, Phase, SqlDatabase, Submission, new_gid};
+use tcc_client::{
+    Branch, Database, Dialect, Gid, Local, LocalError, Outbox, Phase, SqlDatabase, Submission, new_gid,
+};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::stub::{Fault, Stub, says};
 use crate::banks::Bank;
+use crate::flaky::Flaky;
 
 on_each_sql_database!(
     what_is_put_and_rolled_back_is_never_handed_over,
@@ -22,6 +26,11 @@ on_each_sql_database!(
     a_coordinator_that_is_away_gets_everything_once_it_is_back,
     a_message_that_is_refused_holds_up_no_other_and_is_kept,
     a_relay_of_another_process_finds_what_was_put,
+    a_commit_wakes_the_relay_before_its_next_look,
+    what_a_relay_that_died_had_is_taken_when_its_lease_runs_out_and_not_before,
+    what_is_no_gid_is_refused_and_holds_up_no_other,
+    a_clock_that_was_ahead_holds_nothing_back,
+    what_is_done_is_deleted_though_nothing_more_is_put,
 );
 
 const BOUND: Duration = Duration::from_secs(60);
@@ -126,6 +135,7 @@ where
     assert!(gid.as_str().starts_with("orders/"), "{gid}");
     let backlog = outbox.backlog().await.unwrap();
     assert_eq!((backlog.pending, backlog.refused, backlog.oldest.is_some()), (1, 0, true));
+    assert!(backlog.to_prometheus("orders").contains("tcc_outbox_pending{outbox=\"orders\"} 1\n"));
     assert!(begun(&stub).is_empty(), "there is no relay");
     let relay = relay(&outbox, &stub);
     emptied(&bank).await;
@@ -298,6 +308,121 @@ where
     assert_eq!(until("a commit", sent).await, gid);
     emptied(&bank).await;
     assert_eq!(stub.phase(&gid), Some(Phase::Confirming));
+    relay.abort();
+}
+
+async fn a_commit_wakes_the_relay_before_its_next_look<B: Bank>(bank: B)
+where
+    B::Database: SqlDatabase,
+{
+    let (stub, flaky) = (Stub::start().await, Flaky::new(&bank));
+    let ours = outbox(&flaky).await;
+    // Of another process, whose commits wake nobody here.
+    let other = Outbox::new("orders", flaky.clone()).unwrap();
+    flaky.away(true);
+    let relay = tokio::spawn(ours.relay(stub.client()).scan(Duration::from_secs(3600)).run());
+    // It could neither look nor clean up, and now does nothing for an hour.
+    timeout(BOUND, flaky.turned_away().acquire_many(2)).await.unwrap().unwrap().forget();
+    flaky.away(false);
+    let unseen = other.transact(order::<Flaky<B>>(&other, None)).await.unwrap();
+    sleep(Duration::from_millis(300)).await;
+    assert!(stub.log().is_empty(), "it looks by itself");
+
+    let woken = ours.transact(order::<Flaky<B>>(&other, None)).await.unwrap();
+    until("both are handed over", async || {
+        bank.query("SELECT gid FROM tcc_outbox WHERE state = 'pending'").await.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(begun(&stub), BTreeSet::from([unseen.to_string(), woken.to_string()]));
+    relay.abort();
+}
+
+async fn what_a_relay_that_died_had_is_taken_when_its_lease_runs_out_and_not_before<B: Bank>(bank: B)
+where
+    B::Database: SqlDatabase,
+{
+    let (stub, outbox) = (Stub::start().await, outbox(&bank).await);
+    let gid = outbox.transact(order::<B>(&outbox, None)).await.unwrap();
+    stub.faults("begin", [Fault::Silent]);
+    let dying = relay(&outbox, &stub);
+    stub.asked("begin").await;
+    dying.abort();
+    assert!(dying.await.unwrap_err().is_cancelled());
+    assert_eq!(stub.count("begin"), 1);
+
+    // Most of its time passes at once, and the rest as it does.
+    let asked = Instant::now();
+    let now = match B::Database::DIALECT {
+        Dialect::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+        Dialect::Postgres => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
+        Dialect::Mysql => "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000",
+    };
+    let left = bank.query(&format!("SELECT (due - {now}) || '' FROM tcc_outbox")).await;
+    let left: i64 = left[0].parse().unwrap();
+    assert!((1500..=30_000).contains(&left), "{left} ms");
+    bank.execute(&format!("UPDATE tcc_outbox SET due = due - {}", left - 1500)).await;
+    let relay = relay(&outbox, &stub);
+    until("it is asked again", async || (stub.count("begin") == 2).then_some(())).await;
+    assert!(asked.elapsed() >= Duration::from_millis(1450), "after {:?}", asked.elapsed());
+    emptied(&bank).await;
+    assert_eq!(begun(&stub), BTreeSet::from([gid.to_string()]));
+    relay.abort();
+}
+
+async fn what_is_no_gid_is_refused_and_holds_up_no_other<B: Bank>(bank: B)
+where
+    B::Database: SqlDatabase,
+{
+    let (stub, outbox) = (Stub::start().await, outbox(&bank).await);
+    // More than a relay takes at once, and before all others.
+    let mut rows: Vec<String> = (0..100).map(|nth| format!("('it''s no ü gid {nth}'")).collect();
+    match B::Database::DIALECT {
+        Dialect::Sqlite => rows.push("(CAST(x'ff' AS TEXT)".to_owned()),
+        Dialect::Mysql => rows.push("(x'ff'".to_owned()),
+        Dialect::Postgres => {}
+    }
+    let rows: Vec<String> = rows.iter().map(|gid| format!("{gid}, 'pending', 1, 0, 1, '{{}}')")).collect();
+    let columns = "gid, state, due, tries, created, request";
+    bank.execute(&format!("INSERT INTO tcc_outbox ({columns}) VALUES {}", rows.join(", "))).await;
+    let gid = outbox.transact(order::<B>(&outbox, None)).await.unwrap();
+
+    let relay = relay(&outbox, &stub);
+    until("it is begun", async || stub.phase(&gid)).await;
+    let refused = until("they are refused", async || {
+        let refused = outbox.refused(1000).await.ok()?;
+        (refused.len() == rows.len()).then_some(refused)
+    });
+    for refused in refused.await {
+        assert!(refused.reason.starts_with("its gid "), "{refused:?}");
+    }
+    assert_eq!(begun(&stub), BTreeSet::from([gid.to_string()]));
+    relay.abort();
+}
+
+async fn a_clock_that_was_ahead_holds_nothing_back<B: Bank>(bank: B)
+where
+    B::Database: SqlDatabase,
+{
+    let (stub, outbox) = (Stub::start().await, outbox(&bank).await);
+    let gid = outbox.transact(order::<B>(&outbox, None)).await.unwrap();
+    bank.execute("UPDATE tcc_outbox SET due = due + 3600000").await;
+    let relay = relay(&outbox, &stub);
+    emptied(&bank).await;
+    assert_eq!(begun(&stub), BTreeSet::from([gid.to_string()]));
+    relay.abort();
+}
+
+async fn what_is_done_is_deleted_though_nothing_more_is_put<B: Bank>(bank: B)
+where
+    B::Database: SqlDatabase,
+{
+    let (stub, outbox) = (Stub::start().await, outbox(&bank).await);
+    let done = 3 * CLEANING_BATCH + 7;
+    let rows: Vec<String> = (0..done).map(|nth| format!("('done/{nth}', 'done', 1, 1, 1, '{{}}')")).collect();
+    let columns = "gid, state, due, tries, created, request";
+    bank.execute(&format!("INSERT INTO tcc_outbox ({columns}) VALUES {}", rows.join(", "))).await;
+    let relay = tokio::spawn(outbox.relay(stub.client()).scan(Duration::from_secs(3600)).run());
+    emptied(&bank).await;
     relay.abort();
 }
 
