@@ -55,7 +55,6 @@ pub(crate) static LAYERS: &[Layer] = &[
         &["--seed", "1", "--transactions", "20000", "--threads", "2"],
     ),
     tests("coordinator", "the coordinator over a scripted store", SERVER, "coordinator::"),
-    tests("by-hand", "what an operator does by hand", SERVER, "by_hand::"),
     tests("parked", "a destination that takes no calls", SERVER, "parked::"),
     tests("store", "the contract of a store, in SQLite", SERVER, "store::contract::"),
     tests("batches", "group commit over a gated store", SERVER, "store::batched::"),
