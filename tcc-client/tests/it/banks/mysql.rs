@@ -76,7 +76,9 @@ impl Bank for Mysql {
     }
 
     async fn killing(tx: &mut tcc_client::MysqlTx) -> Result<Option<String>, BoxError> {
-        Ok(Some(format!("KILL CONNECTION {}", tx.id())))
+        // It may have ended by itself by then.
+        let kill = format!("KILL CONNECTION {}", tx.id());
+        Ok(Some(format!("BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR 1094 BEGIN END; {kill}; END")))
     }
 
     async fn served(&self) -> BTreeSet<String> {
