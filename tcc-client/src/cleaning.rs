@@ -66,24 +66,40 @@ impl<P: Participant> Guarded<P> {
 
     /// In batches, until one is short: the rows before a mark only grow fewer.
     async fn clean_up(self: Arc<Self>, settled: Timestamp) -> Result<(), BoxError> {
-        while self.database.run(self.clone().batch(settled)).await?? == CLEANING_BATCH {
+        while self.database.run(batch(self.database.clone(), settled)).await?? == CLEANING_BATCH {
             sleep(CLEANING_PAUSE).await;
         }
         Ok(())
     }
+}
 
-    async fn batch(self: Arc<Self>, settled: Timestamp) -> Result<u32, BoxError> {
-        let mut tx = timeout(FINISH, self.database.begin()).await??;
-        let forgotten = timeout(FINISH, P::Database::forget(&mut tx, settled, CLEANING_BATCH)).await?;
-        match forgotten {
-            Ok(forgotten) => match timeout(FINISH, P::Database::commit(tx)).await?? {
-                Commit::Committed => Ok(forgotten),
-                Commit::Conflict | Commit::Refused(_) => Err("met a concurrent transaction".into()),
-            },
-            Err(error) => {
-                drop(timeout(FINISH, P::Database::rollback(tx)).await);
-                Err(error)
-            }
+/// Who only sends is called by nobody, and so cleans up by the mark that comes with a begin: a batch now and then, in a task
+/// of its own. By chance, so that nothing has to be remembered of the databases that one client sends from.
+#[cfg(feature = "initiator")]
+pub(crate) fn clean_up_now_and_then<D: Database>(database: &D, settled: Option<Timestamp>) {
+    let Some(settled) = settled.filter(|_| fastrand::u32(..crate::limits::CLEANING_SENDS) == 0) else {
+        return;
+    };
+    let database = database.clone();
+    tokio::spawn(async move {
+        let done = database.run(batch(database.clone(), settled)).await;
+        if let Err(error) = done.and_then(|done| done) {
+            let error = &*error as &dyn std::error::Error;
+            tracing::debug!(error, "old rows of messages wait for another time");
+        }
+    });
+}
+
+async fn batch<D: Database>(database: D, settled: Timestamp) -> Result<u32, BoxError> {
+    let mut tx = timeout(FINISH, database.begin()).await??;
+    match timeout(FINISH, D::forget(&mut tx, settled, CLEANING_BATCH)).await? {
+        Ok(forgotten) => match timeout(FINISH, D::commit(tx)).await?? {
+            Commit::Committed => Ok(forgotten),
+            Commit::Conflict | Commit::Refused(_) => Err("met a concurrent transaction".into()),
+        },
+        Err(error) => {
+            drop(timeout(FINISH, D::rollback(tx)).await);
+            Err(error)
         }
     }
 }

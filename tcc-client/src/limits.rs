@@ -24,6 +24,8 @@ pub const XA_CONNECTIONS: usize = 4;
 /// Guard rows that are deleted in one local transaction: a few milliseconds of work, for which a call may have to wait
 /// where a database has one writer.
 pub const CLEANING_BATCH: u32 = 500;
+/// One message in so many has a batch of old rows deleted: far more than are written in between.
+pub const CLEANING_SENDS: u32 = 16;
 /// How long a clean-up pauses after each batch, so that it never has more than a part of the database's time.
 pub const CLEANING_PAUSE: Duration = Duration::from_millis(20);
 /// How long a participant rests before its first clean-up and between any two. The coordinator's mark moves on every

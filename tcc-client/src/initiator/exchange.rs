@@ -6,8 +6,8 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tcc_core::Gid;
 use tcc_core::wire::{Problem, TransactionView};
+use tcc_core::{Gid, Timestamp, protocol};
 use tokio::time::Instant;
 
 use super::branch::millis;
@@ -78,6 +78,14 @@ pub(super) struct Ask<'a> {
 pub(super) struct Answered {
     pub(super) view: TransactionView,
     pub(super) sent: Instant,
+    /// The coordinator's mark: every transaction begun before it has ended.
+    pub(super) settled: Option<Timestamp>,
+}
+
+/// When an answer was asked for, and the mark that came with it.
+pub(super) struct Asked {
+    sent: Instant,
+    settled: Option<Timestamp>,
 }
 
 impl<'a> Ask<'a> {
@@ -148,16 +156,16 @@ impl Failed {
 impl Client {
     /// Sends a request about one transaction, to be answered with how it stands, and repeats it while that may help.
     pub(super) async fn exchange(&self, ask: Ask<'_>) -> Result<Answered, Error> {
-        let (view, sent) = self.exchange_for(ask, judge).await?;
-        Ok(Answered { view, sent })
+        let (view, Asked { sent, settled }) = self.exchange_for(ask, judge).await?;
+        Ok(Answered { view, sent, settled })
     }
 
-    /// The same for another answer. It comes with the moment the request was sent.
+    /// The same for another answer.
     pub(super) async fn exchange_for<T>(
         &self,
         ask: Ask<'_>,
         judge: impl Fn(&Ask<'_>, T) -> Result<T, Failure>,
-    ) -> Result<(T, Instant), Error>
+    ) -> Result<(T, Asked), Error>
     where
         T: DeserializeOwned,
     {
@@ -187,7 +195,7 @@ impl Client {
         ask: &Ask<'_>,
         judge: &impl Fn(&Ask<'_>, T) -> Result<T, Failure>,
         end: Instant,
-    ) -> Result<(T, Instant), Attempt<Failure>> {
+    ) -> Result<(T, Asked), Attempt<Failure>> {
         let sent = Instant::now();
         let left = end.saturating_duration_since(sent);
         let timeout = self.shared.request_timeout.min(left) + ask.listen;
@@ -202,13 +210,16 @@ impl Client {
         }
         let mut response = request.send().await.map_err(unanswered)?;
         let status = response.status();
-        let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let header = |name: &str| response.headers().get(name)?.to_str().ok();
+        let settled =
+            header(protocol::SETTLED).and_then(|mark| mark.parse().ok()).map(Timestamp::from_millis);
+        let wait = header(RETRY_AFTER.as_str()).and_then(|seconds| seconds.parse().ok());
         let wait = wait.map(|seconds| Duration::from_secs(seconds).min(limits::RETRY_AFTER));
         let most = if status.is_success() { limits::ANSWER } else { limits::PROBLEM };
         let body = read(&mut response, most).await.map_err(unanswered)?;
         if status.is_success() {
             let answer = parse(body.as_deref()).and_then(|answer| judge(ask, answer));
-            return answer.map(|answer| (answer, sent)).map_err(|failure| match failure {
+            return answer.map(|answer| (answer, Asked { sent, settled })).map_err(|failure| match failure {
                 Failure::Undecided => Attempt::Passing(failure, None),
                 failure => Attempt::Final(failure),
             });

@@ -7,6 +7,7 @@ use super::branch::{Branch, millis};
 use super::client::Client;
 use super::error::Error;
 use super::standing::Wait;
+use crate::cleaning::clean_up_now_and_then;
 use crate::guard::is_below_the_mark;
 use crate::local::{self, End};
 use crate::{BoxError, Call, Database, Local, LocalError, Row};
@@ -126,6 +127,7 @@ impl Message {
             }
             None => {}
         }
+        clean_up_now_and_then(database, begun.settled);
         // Those of its topics' subscribers, too.
         let ids = begun.view.branches.iter().map(|branch| branch.id.to_string()).collect();
         let call = call(begun.view.begun.unwrap_or(i64::MAX));

@@ -24,13 +24,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
-use tcc_core::Gid;
 use tcc_core::wire::{ProblemCode, TransactionView};
+use tcc_core::{Gid, protocol};
 use tokio::sync::Semaphore;
 
 pub use self::openapi::document;
@@ -120,13 +120,17 @@ fn listen<'a>(api: &'a Api, gid: &Gid, waiting: Option<(Wait, Duration)>) -> Opt
     waiting.map(|(until, longest)| (api.coordinator.listen(gid), until, longest))
 }
 
-/// Tells what became of a begin.
+/// Tells what became of a begin, and before which moment no guard row is needed any more.
 async fn told(api: &Api, begun: Begun, waiting: Option<Listener<'_>>) -> Response {
     let (status, known) = match begun {
         Begun::New(stored) => (StatusCode::CREATED, Known::Stored(stored)),
         Begun::Before(known) => (StatusCode::OK, known),
     };
-    answer(api, known, status, waiting).await
+    let mut answer = answer(api, known, status, waiting).await;
+    if let Some(settled) = api.coordinator.settled() {
+        answer.headers_mut().insert(protocol::SETTLED, HeaderValue::from(settled.as_millis()));
+    }
+    answer
 }
 
 /// Tells how a transaction stands, after the wait that was asked for. It is cut short where the caller hangs up: what

@@ -29,6 +29,7 @@ on_each_sql_database!(
     a_run_that_fails_while_another_waits_for_its_row_cancels_nothing,
     a_message_that_somebody_else_cancelled_is_not_said_to_be_sent,
     a_message_of_which_the_coordinator_knows_nothing_is_not_said_to_be_sent,
+    the_rows_of_who_only_sends_go_by_the_mark_of_its_begins,
 );
 
 const CENTS: Books = Books { free: -10, reserved: 0, spent: 10 };
@@ -126,6 +127,27 @@ async fn a_local_transaction_that_fails_drops_the_message_and_leaves_nothing<B: 
     assert_eq!((bank.books().await, bank.row(gid.as_str()).await), (books(0), tombstone));
     // Had the cancel been lost, the check would say the same.
     assert!(caller.call("check", gid.as_str()).await.refused());
+}
+
+/// Nobody calls a service that only sends, so no call brings it the mark.
+async fn the_rows_of_who_only_sends_go_by_the_mark_of_its_begins<B: Bank>(bank: B) {
+    let (stub, old, database) = (Stub::start().await, new_gid(), bank.database());
+    message(&stub, &old).send(&database, |_| Box::pin(async { Ok(()) })).await.unwrap();
+    let mark = stub.begun(&old) + 1;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let young = new_gid();
+    message(&stub, &young).send(&database, |_| Box::pin(async { Ok(()) })).await.unwrap();
+    assert!(bank.row(old.as_str()).await.is_some(), "no mark was told");
+    stub.settled(mark);
+    // By chance one in sixteen: that none of so many does is as good as impossible.
+    for _ in 0..500 {
+        message(&stub, &new_gid()).send(&database, |_| Box::pin(async { Ok(()) })).await.unwrap();
+        if bank.row(old.as_str()).await.is_none() {
+            assert!(bank.row(young.as_str()).await.is_some(), "it began after the mark");
+            return;
+        }
+    }
+    panic!("its row is still there");
 }
 
 async fn a_check_after_the_commit_says_so_however_often<B: Bank>(bank: B) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::pending;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,7 +19,7 @@ use tcc_client::wire::{
     BeginRequest, CancelRequest, ConfirmRequest, Problem, ProblemCode, RegisterRequest, TransactionView,
 };
 use tcc_client::{Client, ClientBuilder, Gid, Phase};
-use tcc_core::{Event, Patience, Rejection, Timestamp, Transaction};
+use tcc_core::{Event, Patience, Rejection, Timestamp, Transaction, protocol};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -51,6 +52,8 @@ struct Inner {
     headers: Mutex<Vec<HeaderMap>>,
     faults: Mutex<BTreeMap<String, VecDeque<Fault>>>,
     changed: watch::Sender<()>,
+    /// The mark that comes with a begin; 0 for none.
+    settled: AtomicI64,
 }
 
 type Query_ = Query<HashMap<String, String>>;
@@ -65,6 +68,7 @@ impl Stub {
             headers: Mutex::default(),
             faults: Mutex::default(),
             changed: watch::Sender::new(()),
+            settled: AtomicI64::new(0),
         }));
         let app = Router::new()
             .route("/v1/transactions", post(begin))
@@ -134,6 +138,11 @@ impl Stub {
     /// When a transaction began, by the coordinator's clock.
     pub(crate) fn begun(&self, gid: &Gid) -> i64 {
         self.0.transactions.lock().unwrap()[gid.as_str()].begun().as_millis()
+    }
+
+    /// From now on says that whatever began before this moment has ended.
+    pub(crate) fn settled(&self, mark: i64) {
+        self.0.settled.store(mark, Ordering::SeqCst);
     }
 
     /// Lets something happen to a transaction from elsewhere.
@@ -247,7 +256,12 @@ async fn begin(State(stub): State<Stub>, Query(query): Query_, headers: HeaderMa
             let begun = Transaction::begin(begin.clone(), PATIENCE, now()).unwrap();
             stub.0.transactions.lock().unwrap().insert(gid.clone(), begun);
         }
-        stub.view(&gid, &query, if known.is_none() { 201 } else { 200 }).await
+        let mut told = stub.view(&gid, &query, if known.is_none() { 201 } else { 200 }).await;
+        match stub.0.settled.load(Ordering::SeqCst) {
+            0 => {}
+            mark => drop(told.headers_mut().insert(protocol::SETTLED, mark.into())),
+        }
+        told
     };
     stub.faulty("begin", work).await
 }
