@@ -25,7 +25,11 @@ impl Coordinator {
         }
         match self.store.subscribe(change.clone()).await {
             Ok(Ok(())) => {
-                tracing::info!(?change, "who has subscribed is changed");
+                match &change {
+                    // Not where it is delivered to: its query may be a secret.
+                    Subscription::Put(put) => tracing::info!(topic = %put.topic, id = %put.id, "subscribed"),
+                    Subscription::Drop(topic, id) => tracing::info!(%topic, %id, "has subscribed no more"),
+                }
                 Ok(())
             }
             Ok(Err(refusal)) => Err(Error::Refused(refusal)),

@@ -297,6 +297,7 @@ async fn attack(coordinator: &Coordinator, case: &Case, tally: &mut Tally) -> Re
             Said::View(_) => answer.status.to_string(),
             Said::Events => format!("{}, events", answer.status),
             Said::Metrics => format!("{}, metrics", answer.status),
+            Said::Topics => format!("{}, topics", answer.status),
             Said::List(_) => format!("{}, a list", answer.status),
             Said::Problem(code) => code.as_str().to_owned(),
             Said::Probe => "a probe".to_owned(),

@@ -24,6 +24,8 @@ pub enum Said {
     Events,
     /// Figures for Prometheus.
     Metrics,
+    /// Who has subscribed to topics.
+    Topics,
     /// One page of a list of so many.
     List(usize),
     /// An error.
@@ -146,6 +148,9 @@ fn view(answer: &Answer) -> Result<Said, String> {
     if answer.body.starts_with(br#"{"openapi":"#) {
         return Ok(Said::Probe);
     }
+    if answer.body.starts_with(br#"{"topic"#) {
+        return topics(answer);
+    }
     if let Ok(TransactionEvents { .. }) = serde_json::from_slice(&answer.body) {
         return events(answer);
     }
@@ -168,6 +173,24 @@ fn events(answer: &Answer) -> Result<Said, String> {
         only(one, &EVENT)?;
     }
     Ok(Said::Events)
+}
+
+fn topics(answer: &Answer) -> Result<Said, String> {
+    let said = answer.json();
+    let all = match said.get("topics") {
+        Some(all) => {
+            only(&said, &["topics"])?;
+            all.as_array().cloned().unwrap_or_default()
+        }
+        None => vec![said],
+    };
+    for topic in &all {
+        only(topic, &["topic", "subscribers"])?;
+        for subscriber in topic["subscribers"].as_array().into_iter().flatten() {
+            only(subscriber, &["id", "deliver"])?;
+        }
+    }
+    Ok(Said::Topics)
 }
 
 fn list(answer: &Answer) -> Result<Said, String> {

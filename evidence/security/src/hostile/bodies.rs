@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{BEGIN, CONFIRM, Case, Draft, Kind, REGISTER};
+use super::{BEGIN, CONFIRM, Case, Draft, Kind, REGISTER, SUBSCRIBE};
 use crate::documented::By;
 use crate::exchange::Until;
 use crate::secrets::HEADER;
@@ -322,6 +322,7 @@ fn endpoint(draft: &mut Draft) {
             }
             branch[if field == "check" { "confirm" } else { field }] = json!(endpoint);
         }
+        SUBSCRIBE => draft.json["deliver"] = json!(endpoint),
         _ => {}
     }
 }

@@ -16,7 +16,7 @@ use crate::exchange::{Request, Until};
 use crate::secrets::{HEADER, PAYLOAD, QUERY, TOKEN, WRONG_TOKEN};
 
 /// Every operation of the API.
-pub const ROUTES: [(&str, &str); 15] = [
+pub const ROUTES: [(&str, &str); 19] = [
     ("POST", "/v1/transactions"),
     ("GET", "/v1/transactions/{gid}"),
     ("POST", "/v1/transactions/{gid}/branches"),
@@ -28,6 +28,10 @@ pub const ROUTES: [(&str, &str); 15] = [
     ("POST", "/v1/transactions/{gid}/acknowledge"),
     ("GET", "/v1/transactions/{gid}/events"),
     ("POST", "/v1/transactions/{gid}/resend"),
+    ("PUT", "/v1/topics/{topic}/subscribers/{id}"),
+    ("DELETE", "/v1/topics/{topic}/subscribers/{id}"),
+    ("GET", "/v1/topics/{topic}"),
+    ("GET", "/v1/topics"),
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("GET", "/livez"),
@@ -47,6 +51,7 @@ const RETRY: Route = 7;
 const ACKNOWLEDGE: Route = 8;
 const EVENTS: Route = 9;
 const RESEND: Route = 10;
+const SUBSCRIBE: Route = 11;
 
 /// Whether a route is anybody's, without a token.
 #[must_use]
@@ -239,11 +244,14 @@ pub fn case(seed: u64, number: u64, participant: SocketAddr) -> Case {
         ACKNOWLEDGE => (Subject::Begun(gid), json!({"reason": "seen"})),
         RETRY => (Subject::Begun(gid), json!({})),
         FORCE => (Subject::Begun(gid), json!({"reason": "done by hand"})),
+        SUBSCRIBE => {
+            (Subject::Nobody, json!({"deliver": format!("http://{participant}/confirm?key={QUERY}")}))
+        }
         _ => (Subject::Nobody, Value::Null),
     };
     let (method, path) = ROUTES[route];
     let target = path.replace("{gid}", &subject.gid().unwrap_or_default().replace('/', "%2F"));
-    let target = target.replace("{id}", "b0");
+    let target = target.replace("{id}", "b0").replace("{topic}", "order.created");
     let request = Request::new(method, &target).with_token();
     finish(Draft { rng, kind, route, request, json, subject })
 }
@@ -317,7 +325,7 @@ fn finish(draft: Draft) -> Case {
 impl Draft {
     /// Whether the operation reads a body.
     fn has_body(&self) -> bool {
-        ROUTES[self.route].0 == "POST"
+        ["POST", "PUT"].contains(&ROUTES[self.route].0)
     }
 
     /// The request with its body as it stands.
