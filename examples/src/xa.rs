@@ -2,7 +2,6 @@
 //! written, and commits it or rolls it back as the coordinator decides.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,11 +11,10 @@ use tcc_client::{
     BoxError, Branch, Call, Client, Gid, MysqlDatabase, MysqlTx, Participants, PgDatabase, PgTx, RunError,
     Standing, Stop, Submission, Tried, Wait, Xa, XaParticipant,
 };
-use tcc_server::api::{self, Callers, Listening};
-use tcc_server::store::{SqliteOptions, SqliteStore};
-use tcc_server::transport::{AllowList, HttpTransport, Transports};
-use tcc_server::{Coordinator, Scheduler, Settings};
+use tcc_server::{Scheduler, Settings};
 use tokio_postgres::NoTls;
+
+use crate::serving::{self, serve};
 
 /// What is paid.
 #[derive(Serialize, Deserialize)]
@@ -110,14 +108,9 @@ impl Shop {
         let router = Participants::new().xa("inventory", Inventory, stock.clone()).into_router();
         let inventory = serve(Router::new().nest("/tcc", router)).await?;
 
-        let store = SqliteStore::open(folder.join("tcc.db"), SqliteOptions::default())?;
-        let transports = Transports::new().with(HttpTransport::new(AllowList::default())?);
-        let coordinator = Coordinator::new(Arc::new(store), transports, Settings::default());
-        let scheduler = Scheduler::start(coordinator.clone());
-        let listening = Listening::on("127.0.0.1:0".parse()?).await?;
-        let client = Client::new(&format!("http://{}", listening.address()))?;
-        let router = api::router(coordinator, Callers::OfThisMachine);
-        tokio::spawn(api::serve(listening, router, std::future::pending(), Duration::from_secs(1)));
+        let (at, scheduler) =
+            serving::coordinator(folder, Settings::default(), std::future::pending()).await?;
+        let client = Client::new(&at)?;
         Ok(Self { client, money, stock, payment, inventory, accounts, shelves, _scheduler: scheduler })
     }
 
@@ -187,11 +180,4 @@ async fn payments(url: &str) -> Result<Xa<PgDatabase>, BoxError> {
     let xa = Xa::new(db);
     xa.create_schema().await?;
     Ok(xa)
-}
-
-async fn serve(router: Router) -> Result<String, BoxError> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let at = format!("http://{}", listener.local_addr()?);
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    Ok(at)
 }

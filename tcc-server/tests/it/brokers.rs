@@ -64,12 +64,15 @@ struct Received {
 
 impl Sender {
     fn new(options: BrokerOptions) -> Self {
+        Self::over(Transports::new().with(BrokerTransport::new(options).unwrap()))
+    }
+
+    fn over(transports: Transports) -> Self {
         let started = Instant::now();
         let clock = move || {
             let passed = i64::try_from(started.elapsed().as_millis()).unwrap();
             Timestamp::from_millis(1_000_000_000_000 + passed)
         };
-        let transports = Transports::new().with(BrokerTransport::new(options).unwrap());
         let coordinator =
             Coordinator::new(Arc::new(MemoryStore::new(clock)), transports, Settings::default());
         let scheduler = Scheduler::start(coordinator.clone());
@@ -86,7 +89,11 @@ impl Sender {
             r#"{{"gid":"order/{number}","branches":[{{"id":"placed","confirm":"{endpoint}","payload":{payload},
                 "headers":{{"x-shop":"main"}},"retry":{{"intervals_ms":[200]}},"timeout_ms":{timeout_ms}}}]}}"#
         );
-        match self.coordinator.begin(request(&json)).await.unwrap() {
+        self.begin_this(&json).await
+    }
+
+    async fn begin_this(&self, json: &str) -> Known {
+        match self.coordinator.begin(request(json)).await.unwrap() {
             Begun::New(stored) => Known::Stored(stored),
             Begun::Before(known) => known,
         }

@@ -332,7 +332,7 @@ mod tests {
             ("foreign_keys", "1"),
             ("trusted_schema", "0"),
             ("busy_timeout", "5000"),
-            ("user_version", "2"),
+            ("user_version", "3"),
             ("application_id", "1952670540"),
         ] {
             assert_eq!(says(&writer, pragma).expect("a pragma"), wanted, "{pragma}");

@@ -4,10 +4,13 @@ use lapin::options::{BasicGetOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use tcc_core::Phase;
+use tcc_core::answer::Response;
+use tcc_server::transport::{BrokerTransport, Transports};
 use tcc_tests::Broker;
 
 use super::tls::Front;
 use super::{PATIENCE, Received, Sender, check_all, ids, only_who_is_known_is_let_in, options};
+use crate::scripted::{Script, status};
 
 async fn channel(broker: &Broker) -> Channel {
     let at = format!("amqp://127.0.0.1:{}", broker.port());
@@ -56,6 +59,35 @@ async fn drain(channel: &Channel, queue: &str) -> Vec<Received> {
         all.push(received(&got.delivery.properties, &got.delivery.data));
     }
     all
+}
+
+/// Money by TCC, a flight as a saga's step, and a broker that hears of it once both are confirmed, or never.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbitmq_the_broker_hears_of_a_mixed_transaction_if_it_is_confirmed() {
+    let Some(broker) = tokio::task::block_in_place(Broker::rabbitmq) else { return };
+    let channel = channel(&broker).await;
+    declare(&channel, "orders").await;
+    let script = Script::new(async |outgoing| {
+        let refuses =
+            outgoing.call.endpoint.as_str() == "t:money/try" && outgoing.call.gid.as_str() == "mixed/2";
+        if refuses { Response::refused("no money").into() } else { status(200) }
+    });
+    let transports = Transports::new().with(script.clone()).with(BrokerTransport::new(options()).unwrap());
+    let sender = Sender::over(transports);
+    for (gid, ends) in [("mixed/1", Phase::Confirmed), ("mixed/2", Phase::Cancelled)] {
+        let order = format!(
+            r#"{{"gid":"{gid}","branches":[
+                {{"id":"flight","action":"t:flight/book","compensate":"t:flight/give-back"}},
+                {{"id":"money","after":["flight"],"at":"t:money"}},
+                {{"id":"placed","confirm":"{}","payload":{{}},"headers":{{"x-shop":"main"}}}}]}}"#,
+            endpoint(&broker)
+        );
+        let known = sender.begin_this(&order).await;
+        assert_eq!(sender.ends(known).await, ends, "{gid}");
+    }
+    assert_eq!(script.count("cancel flight"), 1, "the second one's");
+    let heard: Vec<String> = drain(&channel, "orders").await.into_iter().map(|one| one.id).collect();
+    assert_eq!(heard, ["mixed/1~placed"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
