@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use tcc_core::store::{LoadError, Refusal, Row, SaveError, Unavailable, Unknown, Write, load};
+use tcc_core::store::{LoadError, Refusal, Row, SaveError, Step, Unavailable, Unknown, Write, load};
 use tcc_core::{
     Applied, Begin, BranchId, Change, Definition, Digest, Event, Found, Gid, Invalid, Phase, Rejection,
     Store, Stored, Timestamp, Transaction, topic,
@@ -389,9 +389,13 @@ impl Coordinator {
         }
         let replaces = Some(found.version);
         let row = Row { attention: true, version: found.version + 1, tag: fastrand::u64(..), ..found };
-        let write = Write { row, replaces, claim: Some(limits::LEASE) };
+        let writes = vec![Write { row, replaces, claim: Some(limits::LEASE) }];
+        let site = Site::Step(Step::Progress);
+        crash::point(site, Moment::Before);
+        let written = self.store.commit(writes).await;
+        crash::point(site, Moment::After);
         // Lost or refused, it is found again after a lease.
-        if let Err(unknown) = self.store.commit(vec![write]).await {
+        if let Err(unknown) = written {
             self.fail(&unknown);
         }
     }
