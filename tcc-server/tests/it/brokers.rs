@@ -37,6 +37,8 @@ use crate::scripted::{gid, request};
 
 /// How long anything may take here: RabbitMQ alone needs many seconds to start on a machine that does something else.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the last delivery may take once the broker is back: it is probed once a second, and let in gently.
+const PROMPT: Duration = Duration::from_secs(30);
 /// How many messages are delivered while the broker is killed.
 const MESSAGES: usize = 400;
 /// How many are delivered while another broker hangs, and how many wait for that one.
@@ -99,8 +101,13 @@ impl Sender {
         }
     }
 
-    async fn ends(&self, known: Known) -> Phase {
-        self.coordinator.wait(known, Wait::End, PATIENCE).await.phase()
+    /// A single wait is cut short before a broker may have started again.
+    async fn ends(&self, mut known: Known) -> Phase {
+        let by = Instant::now() + PATIENCE;
+        while !known.phase().ended() && Instant::now() < by {
+            known = self.coordinator.wait(known, Wait::End, PATIENCE).await;
+        }
+        known.phase()
     }
 
     /// Begins one that cannot be delivered, waits until it calls for a human, and says why it does.
@@ -186,8 +193,15 @@ impl Sender {
             tokio::task::block_in_place(|| broker.kill());
             tokio::time::sleep(Duration::from_millis(500)).await;
             tokio::task::block_in_place(|| broker.start());
+            Instant::now()
         };
-        tokio::join!(deliver, kill);
+        let delivered = async {
+            deliver.await;
+            Instant::now()
+        };
+        let (delivered, started) = tokio::join!(delivered, kill);
+        let length = delivered.saturating_duration_since(started);
+        assert!(length < PROMPT, "the last was delivered {length:?} after the broker was back");
     }
 }
 
