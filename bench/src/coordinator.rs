@@ -56,7 +56,7 @@ pub(crate) async fn run(options: Options) -> Result<(), Failure> {
     process::answer(&address, async |_| {
         let syncs = log.as_ref().map(|log| {
             let stats = log.stats();
-            stats.commits + 2 * stats.checkpoints
+            stats.commits + stats.moves + 2 * stats.checkpoints
         });
         Ok(Stats { syncs, held: store.counts().await?.phases.iter().sum() })
     })

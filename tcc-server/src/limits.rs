@@ -153,8 +153,17 @@ pub const GATHER_FROM: usize = 8;
 pub const STORE_JOBS: usize = 4096;
 /// Reads that wait for an SQLite reader.
 pub const STORE_READS: usize = 1024;
-/// Rows of which the SQLite writer remembers what it wrote: all that are driven, and as many again.
+/// Rows of the table of which the SQLite writer remembers what they were: all that are driven, and as many again.
 pub const RECENT: usize = 2 * DRIVERS;
+/// Bytes of a document: many times what a transaction of the largest request and the longest replies has.
+pub const DOCUMENT: usize = 64 * 1024 * 1024;
+/// Writes after which rows are moved from the journal into their table: the rows of some 256 transactions that ended,
+/// which takes some milliseconds, and commits wait for it.
+pub const JOURNAL_WRITES: usize = 768;
+/// Bytes of the journal after which they are moved, however few: all of them are read at a start.
+pub const JOURNAL_BYTES: i64 = 16 * 1024 * 1024;
+/// How long rows stand in the journal alone, where whoever reads the file by other means does not find them.
+pub const SETTLE: Duration = Duration::from_secs(1);
 /// Rows that one page of a list looks at where no index leads to those it asks for.
 pub const LIST_SCAN: i64 = 20_000;
 /// Rows purged in one SQLite transaction: commits wait for it.

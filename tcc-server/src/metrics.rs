@@ -29,6 +29,8 @@ pub struct StoreMeter {
     pub(crate) commits: Histogram<DiskSeconds>,
     /// How many rows each commit changed.
     pub(crate) rows: Histogram<Rows>,
+    /// Times rows were moved from the journal into their table.
+    pub(crate) moves: Counter,
     pub(crate) checkpoints: Counter,
     /// As last looked at.
     pub(crate) wal_bytes: Counter,

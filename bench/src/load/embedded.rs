@@ -85,7 +85,7 @@ impl Embedded {
     /// Times the log was made durable so far.
     pub(super) fn syncs(&self) -> u64 {
         let stats = self.log.stats();
-        stats.commits + 2 * stats.checkpoints
+        stats.commits + stats.moves + 2 * stats.checkpoints
     }
 
     /// Of so many confirmed transactions, those whose confirms the functions did not see.

@@ -29,6 +29,8 @@ pub struct Workload {
     pub workers: usize,
     /// Bytes of WAL after which it is checkpointed.
     pub wal_bytes: u64,
+    /// Writes after which rows are moved from the journal into the table.
+    pub journal_writes: usize,
     /// Bytes of payload at most.
     pub payload: usize,
     /// Whether somebody reads now and then and keeps a checkpoint from its end.
@@ -67,6 +69,7 @@ impl Workload {
             transactions: rng.usize(80..180),
             workers: rng.usize(1..16),
             wal_bytes: if cuts_off { 4096 } else { 512 * 1024 },
+            journal_writes: rng.usize(1..120),
             payload: rng.usize(50..4000),
             readers: (!cuts_off && rng.bool()).then_some(Readers { percent: 20 }),
         }
@@ -82,7 +85,9 @@ impl Workload {
     #[must_use]
     pub fn options(&self) -> SqliteOptions {
         // By the clock of the machine nothing must happen: what happens would differ from run to run.
-        SqliteOptions { readers: 1, wal_bytes: self.wal_bytes, idle: Duration::from_secs(3600) }
+        let never = Duration::from_secs(3600);
+        let (wal_bytes, journal_writes) = (self.wal_bytes, self.journal_writes);
+        SqliteOptions { readers: 1, wal_bytes, journal_writes, idle: never, settle: never }
     }
 
     /// Runs it. Ends early when the store fails.

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 /// "tccL": how `file(1)` and we tell our files from others.
 const APPLICATION_ID: i32 = 0x7463_634c;
 /// Counted up by one with every change of the schema.
-const SCHEMA: i32 = 3;
+const SCHEMA: i32 = 4;
 /// 3.51.3: two connections that write and checkpoint at once could lose commits in every version before it
 /// (<https://sqlite.org/wal.html#the_wal_reset_bug>).
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -332,7 +332,7 @@ mod tests {
             ("foreign_keys", "1"),
             ("trusted_schema", "0"),
             ("busy_timeout", "5000"),
-            ("user_version", "3"),
+            ("user_version", "4"),
             ("application_id", "1952670540"),
         ] {
             assert_eq!(says(&writer, pragma).expect("a pragma"), wanted, "{pragma}");

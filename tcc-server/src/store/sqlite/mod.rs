@@ -2,6 +2,8 @@
 //!
 //! - One thread writes, a batch to a transaction, and checkpoints; a few threads read. No write ever waits for a
 //!   read, nor a read for a write.
+//! - A batch is one entry of a journal, in the same file; what rows came to is moved into their table later, many at a
+//!   time. Until then they stand in memory too, and whoever reads the table looks there first.
 //! - What is visible is durable: WAL with `synchronous=FULL` shows a commit after its fsync, and
 //!   [`SqliteStore::open`] syncs whatever a crash left before it answers anything.
 //! - A full disk is certain: the writes are refused, reads go on, and later writes succeed once there is room. Any
@@ -10,6 +12,8 @@
 
 mod claims;
 mod file;
+mod fresh;
+mod journal;
 mod reader;
 mod rows;
 mod subscribers;
@@ -31,6 +35,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::claims::Claims;
 use self::file::LogFile;
+use self::fresh::Fresh;
+use self::journal::Found;
 use self::reader::Readers;
 use self::writer::{Job, Purge, Task, Writer};
 use crate::limits;
@@ -47,11 +53,21 @@ pub struct SqliteOptions {
     pub wal_bytes: u64,
     /// After so long without a write the WAL is emptied.
     pub idle: Duration,
+    /// Writes after which rows are moved from the journal into the table, which costs the less the more they are.
+    pub journal_writes: usize,
+    /// How long rows may stand in the journal until then.
+    pub settle: Duration,
 }
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { readers: 2, wal_bytes: limits::WAL_BYTES, idle: limits::WAL_IDLE }
+        Self {
+            readers: 2,
+            wal_bytes: limits::WAL_BYTES,
+            idle: limits::WAL_IDLE,
+            journal_writes: limits::JOURNAL_WRITES,
+            settle: limits::SETTLE,
+        }
     }
 }
 
@@ -59,6 +75,7 @@ impl Default for SqliteOptions {
 pub struct SqliteStore {
     clock: Clock,
     claims: Arc<Mutex<Claims>>,
+    fresh: Arc<Fresh>,
     meter: Arc<StoreMeter>,
     failed: watch::Receiver<Option<Failure>>,
     /// Those that look at one row, or at what is due.
@@ -85,13 +102,13 @@ impl SqliteStore {
         let loads = Readers::start("tcc-load", loads).map_err(thread_error)?;
         let lists = Readers::start("tcc-list", lists).map_err(thread_error)?;
 
-        let clock = Clock::start(rows::written_at(&connection).map_err(unreadable)?);
+        let found = Found::read(&connection, options.journal_writes).map_err(unreadable)?;
+        let (clock, fresh) = (Clock::start(found.written_at), found.fresh.clone());
         let (claims, meter) = (Arc::default(), Arc::<StoreMeter>::default());
         let (failing, failed) = watch::channel(None);
         let (jobs, waiting) = mpsc::channel();
         let writer =
-            Writer::new(connection, options, clock, Arc::clone(&claims), Arc::clone(&meter), failing)
-                .map_err(unreadable)?;
+            Writer::new(connection, options, clock, Arc::clone(&claims), Arc::clone(&meter), failing, found);
         let writer = thread::Builder::new()
             .name("tcc-write".to_owned())
             .spawn(move || writer.run(&waiting))
@@ -99,6 +116,7 @@ impl SqliteStore {
         Ok(Self {
             clock,
             claims,
+            fresh,
             meter,
             failed,
             loads,
@@ -133,6 +151,7 @@ impl SqliteStore {
         SqliteStats {
             commits: self.meter.rows.count(),
             writes: self.meter.rows.sum(),
+            moves: self.meter.moves.value(),
             checkpoints: self.meter.checkpoints.value(),
             wal_bytes: self.meter.wal_bytes.value(),
         }
@@ -170,6 +189,9 @@ impl Store for SqliteStore {
     fn load<'a>(&'a self, gid: &'a Gid) -> BoxFuture<'a, Result<Option<Row>, Unavailable>> {
         Box::pin(async move {
             self.readable()?;
+            if let Some(row) = self.fresh.load(gid) {
+                return Ok(Some(row));
+            }
             let gid = gid.clone();
             self.loads.read(move |connection| reader::load(connection, &gid)).await
         })
@@ -178,18 +200,18 @@ impl Store for SqliteStore {
     fn list<'a>(&'a self, filter: &'a Filter, page: Page) -> BoxFuture<'a, Result<Listing, Unavailable>> {
         Box::pin(async move {
             self.readable()?;
-            let filter = filter.clone();
-            self.lists.read(move |connection| reader::list(connection, &filter, &page)).await
+            let (filter, fresh) = (filter.clone(), Arc::clone(&self.fresh));
+            self.lists.read(move |connection| reader::list(connection, &fresh, &filter, &page)).await
         })
     }
 
     fn claim(&self, lease: Duration, limit: usize) -> BoxFuture<'_, Result<Claimed, Unavailable>> {
         Box::pin(async move {
             self.readable()?;
-            let (claims, clock) = (Arc::clone(&self.claims), self.clock);
+            let (claims, fresh, clock) = (Arc::clone(&self.claims), Arc::clone(&self.fresh), self.clock);
             let claim = move |connection: &_| {
                 let now = clock.now();
-                reader::claim(connection, &claims, now, now + lease, limit)
+                reader::claim(connection, &fresh, &claims, now, now + lease, limit)
             };
             self.loads.read(claim).await
         })
@@ -203,11 +225,11 @@ impl Store for SqliteStore {
     ) -> BoxFuture<'a, Result<Vec<Row>, Unavailable>> {
         Box::pin(async move {
             self.readable()?;
-            let (claims, clock) = (Arc::clone(&self.claims), self.clock);
+            let (claims, fresh, clock) = (Arc::clone(&self.claims), Arc::clone(&self.fresh), self.clock);
             let destination = destination.to_owned();
             let claim = move |connection: &_| {
                 let now = clock.now();
-                reader::claim_parked(connection, &claims, &destination, now, now + lease, limit)
+                reader::claim_parked(connection, &fresh, &claims, &destination, now, now + lease, limit)
             };
             self.loads.read(claim).await
         })
@@ -216,14 +238,16 @@ impl Store for SqliteStore {
     fn parked_at(&self, limit: usize) -> BoxFuture<'_, Result<Vec<String>, Unavailable>> {
         Box::pin(async move {
             self.readable()?;
-            self.loads.read(move |connection| reader::parked_at(connection, limit)).await
+            let fresh = Arc::clone(&self.fresh);
+            self.loads.read(move |connection| reader::parked_at(connection, &fresh, limit)).await
         })
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<Counts, Unavailable>> {
         Box::pin(async move {
             self.readable()?;
-            self.lists.read(reader::counts).await
+            let fresh = Arc::clone(&self.fresh);
+            self.lists.read(move |connection| reader::counts(connection, &fresh)).await
         })
     }
 
@@ -301,6 +325,8 @@ pub struct SqliteStats {
     pub commits: u64,
     /// Rows changed by them.
     pub writes: u64,
+    /// Times rows were moved from the journal into the table: each is one fsync of the WAL.
+    pub moves: u64,
     /// Checkpoints: each is an fsync of the WAL and one of the file.
     pub checkpoints: u64,
     /// Bytes in the WAL when last looked at.

@@ -1,24 +1,36 @@
-//! One row in SQL: what stands there, and a write to it.
+//! One row in SQL: what stands there, and how it gets there.
 
 use foldhash::HashMap;
-use rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE;
 use rusqlite::types::Type;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
-use tcc_core::store::{BoxError, Parked, Refusal, Row, Write};
+use rusqlite::{Connection, OptionalExtension, params};
+use tcc_core::store::{BoxError, Parked, Refusal, Row};
 use tcc_core::{BadId, Digest, Gid, Phase, Timestamp};
 
 use crate::limits;
 
-/// A write and what became of it inside a transaction that is not committed yet.
+/// What becomes of a write.
 pub(super) enum Outcome {
-    /// The row is changed, under this id.
-    Changed(i64),
+    /// It changes its row.
+    Changed,
     /// The same write was there already.
     Again,
     /// Something else was there.
     Lost,
     /// The row breaks a rule of the table.
     Refused(Refusal),
+}
+
+/// What of a row is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) phase: usize,
+    pub(super) attention: bool,
+}
+
+impl Image {
+    pub(super) fn of(row: &Row) -> Self {
+        Self { phase: number(row.phase), attention: row.attention }
+    }
 }
 
 /// How many rows are in each phase, and how many of them call for a human.
@@ -54,14 +66,14 @@ impl Tally {
         Ok(())
     }
 
-    pub(super) fn add(&mut self, phase: usize, attention: bool) {
-        self.phases[phase] += 1;
-        self.attention += i64::from(attention);
+    pub(super) fn add(&mut self, image: Image) {
+        self.phases[image.phase] += 1;
+        self.attention += i64::from(image.attention);
     }
 
-    pub(super) fn remove(&mut self, phase: usize, attention: bool) {
-        self.phases[phase] -= 1;
-        self.attention -= i64::from(attention);
+    pub(super) fn remove(&mut self, image: Image) {
+        self.phases[image.phase] -= 1;
+        self.attention -= i64::from(image.attention);
     }
 }
 
@@ -71,118 +83,86 @@ pub(super) fn written_at(connection: &Connection) -> rusqlite::Result<Timestamp>
     Ok(Timestamp::from_millis(millis))
 }
 
-/// Makes one write in the open transaction, and counts it.
-///
-/// # Errors
-/// When the transaction cannot go on.
-pub(super) fn write(
-    connection: &Connection,
-    write: &Write,
-    recent: &mut Recent,
-    tally: &mut Tally,
-) -> rusqlite::Result<Outcome> {
-    let row = &write.row;
-    let version = |held: &Option<Held>| held.as_ref().map(|held| held.version.cast_unsigned());
-    // What was written lately need not be looked up: a write that misses changes nothing.
-    let held = recent.get(&row.gid);
-    if version(&held) == write.replaces
-        && let Some(outcome) = put(connection, held, row, recent, tally)?
-    {
-        return Ok(outcome);
-    }
-    let held = Held::load(connection, &row.gid)?;
-    if held.as_ref().is_some_and(|held| held.is(row)) {
-        return Ok(Outcome::Again);
-    }
-    if version(&held) != write.replaces {
-        return Ok(Outcome::Lost);
-    }
-    Ok(put(connection, held, row, recent, tally)?.unwrap_or(Outcome::Lost))
+/// Why a row cannot be stored: the rules of the table, which takes it only when it is durable already.
+pub(super) fn flaw(row: &Row) -> Option<Refusal> {
+    let ended = row.phase.ended();
+    let why = if row.document.is_empty() {
+        "it has no document"
+    } else if row.document.len() > limits::DOCUMENT {
+        "its document is too long"
+    } else if ended != row.ended_at.is_some() {
+        "it has a moment at which it ended just if it has ended"
+    } else if ended == row.due_at.is_some() {
+        "it is due just until it has ended"
+    } else if ended && row.parked.is_some() {
+        "it is parked and has ended"
+    } else {
+        return None;
+    };
+    Some(Refusal::Unstorable(why.to_owned()))
 }
 
-/// Inserts a row, or puts it in the place of what is held. `None` if something else is there.
-fn put(
-    connection: &Connection,
-    held: Option<Held>,
-    row: &Row,
-    recent: &mut Recent,
-    tally: &mut Tally,
-) -> rusqlite::Result<Option<Outcome>> {
-    let phase = number(row.phase);
-    let (sql, key, values): (_, &dyn rusqlite::ToSql, _) = match &held {
-        None => (INSERT, &row.gid.as_str(), 12),
-        Some(held) => (REPLACE, &held.id, 13),
-    };
-    let changed = connection.prepare_cached(sql)?.execute(
-        &params![
-            key,
-            row.version.cast_signed(),
-            row.tag.cast_signed(),
-            index(phase),
-            row.attention,
-            row.due_at.map(Timestamp::as_millis),
-            row.created_at.as_millis(),
-            row.ended_at.map(Timestamp::as_millis),
-            row.digest.as_ref().map(|digest| &digest.0),
-            row.document,
-            row.parked.as_ref().map(|parked| &parked.at),
-            row.parked.as_ref().map(|parked| parked.since.as_millis()),
-            held.map(|held| held.version),
-        ][..values],
-    );
-    match changed {
-        Ok(1) => {}
-        Ok(_) => return Ok(None),
-        // SQLite undoes a statement that breaks a rule, and that statement alone.
-        Err(error) if of_the_row(&error) && !connection.is_autocommit() => {
-            let taken =
-                error.sqlite_error().map(|error| error.extended_code) == Some(SQLITE_CONSTRAINT_UNIQUE);
-            let refused = Outcome::Refused(Refusal::Unstorable(error.to_string()));
-            return Ok((!taken).then_some(refused));
-        }
-        Err(error) => return Err(error),
+/// Moves a row into the table, of which the table shows this, or nothing.
+pub(super) fn put(connection: &Connection, id: i64, row: &Row, table: Option<Image>) -> rusqlite::Result<()> {
+    let values = params![
+        id,
+        row.gid.as_str(),
+        row.version.cast_signed(),
+        row.tag.cast_signed(),
+        index(number(row.phase)),
+        row.attention,
+        row.due_at.map(Timestamp::as_millis),
+        row.created_at.as_millis(),
+        row.ended_at.map(Timestamp::as_millis),
+        row.digest.as_ref().map(|digest| &digest.0),
+        row.document,
+        row.parked.as_ref().map(|parked| &parked.at),
+        row.parked.as_ref().map(|parked| parked.since.as_millis()),
+    ];
+    // What the table shows may have been forgotten since it was looked at.
+    let replaced = table.is_some() && connection.prepare_cached(REPLACE)?.execute(values)? == 1;
+    if !replaced {
+        connection.prepare_cached(INSERT)?.execute(values)?;
     }
-    if let Some(held) = &held {
-        tally.remove(held.phase, held.attention);
-    }
-    tally.add(phase, row.attention);
-    let id = held.map_or_else(|| connection.last_insert_rowid(), |held| held.id);
-    recent.note(row, id);
-    Ok(Some(Outcome::Changed(id)))
+    Ok(())
 }
 
 const INSERT: &str = "INSERT INTO transactions \
-    (gid, version, tag, phase, attention, due_at, created_at, ended_at, digest, document, parked, since) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    (id, gid, version, tag, phase, attention, due_at, created_at, ended_at, digest, document, parked, since) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 const REPLACE: &str = "UPDATE transactions SET \
-    version = ?2, tag = ?3, phase = ?4, attention = ?5, due_at = ?6, created_at = ?7, ended_at = ?8, digest = ?9, \
-    document = ?10, parked = ?11, since = ?12 WHERE id = ?1 AND version = ?13";
+    version = ?3, tag = ?4, phase = ?5, attention = ?6, due_at = ?7, created_at = ?8, ended_at = ?9, digest = ?10, \
+    document = ?11, parked = ?12, since = ?13 WHERE id = ?1 AND gid = ?2";
 
 /// What a write finds.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
-    id: i64,
+    pub(super) id: i64,
     version: i64,
     tag: i64,
-    phase: usize,
-    attention: bool,
+    pub(super) image: Image,
 }
 
 impl Held {
+    pub(super) fn of(id: i64, row: &Row) -> Self {
+        let (version, tag) = (row.version.cast_signed(), row.tag.cast_signed());
+        Self { id, version, tag, image: Image::of(row) }
+    }
+
+    /// What the table shows.
     pub(super) fn load(connection: &Connection, gid: &Gid) -> rusqlite::Result<Option<Self>> {
         connection
             .prepare_cached("SELECT id, version, tag, phase, attention FROM transactions WHERE gid = ?")?
             .query_row([gid.as_str()], |found| {
-                Ok(Self {
-                    id: found.get(0)?,
-                    version: found.get(1)?,
-                    tag: found.get(2)?,
-                    phase: number(phase(found, 3)?),
-                    attention: found.get(4)?,
-                })
+                let image = Image { phase: number(phase(found, 3)?), attention: found.get(4)? };
+                Ok(Self { id: found.get(0)?, version: found.get(1)?, tag: found.get(2)?, image })
             })
             .optional()
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version.cast_unsigned()
     }
 
     pub(super) fn is(&self, row: &Row) -> bool {
@@ -190,42 +170,28 @@ impl Held {
     }
 }
 
-/// What was written lately and has not ended, as it stands in the file or in the open transaction: most writes are to
-/// such rows. Whoever rolls back forgets it.
+/// What was moved into the table lately and has not ended: most writes to what the journal does not hold are to such
+/// rows, and need not look them up.
 #[derive(Default)]
 pub(super) struct Recent {
     rows: HashMap<Gid, Held>,
 }
 
 impl Recent {
-    fn get(&self, gid: &Gid) -> Option<Held> {
+    pub(super) fn get(&self, gid: &Gid) -> Option<Held> {
         self.rows.get(gid).copied()
     }
 
-    fn note(&mut self, row: &Row, id: i64) {
-        if row.ended_at.is_some() {
-            self.rows.remove(&row.gid);
-            return;
-        }
+    pub(super) fn note(&mut self, gid: &Gid, held: Held) {
         if self.rows.len() >= limits::RECENT {
             self.rows.clear();
         }
-        let (version, tag) = (row.version.cast_signed(), row.tag.cast_signed());
-        let held = Held { id, version, tag, phase: number(row.phase), attention: row.attention };
-        self.rows.insert(row.gid.clone(), held);
+        self.rows.insert(gid.clone(), held);
     }
 
-    pub(super) fn forget(&mut self) {
-        self.rows.clear();
+    pub(super) fn remove(&mut self, gid: &Gid) {
+        self.rows.remove(gid);
     }
-}
-
-/// Whether the row is at fault and not the store.
-fn of_the_row(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch)
-    )
 }
 
 /// The columns that [`read`] reads, in its order.
@@ -261,9 +227,12 @@ pub(super) fn number(phase: Phase) -> usize {
 }
 
 pub(super) fn phase(found: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Phase> {
-    let number: u8 = found.get(column)?;
-    let phase = Phase::ALL.get(usize::from(number)).copied();
-    phase.ok_or_else(|| unreadable(column, Type::Integer, "is the number of no phase"))
+    phase_of(found.get(column)?).ok_or_else(|| unreadable(column, Type::Integer, "is the number of no phase"))
+}
+
+/// The phase of a number.
+pub(super) fn phase_of(number: u8) -> Option<Phase> {
+    Phase::ALL.get(usize::from(number)).copied()
 }
 
 fn unreadable(column: usize, held: Type, cause: impl Into<BoxError>) -> rusqlite::Error {
@@ -273,4 +242,35 @@ fn unreadable(column: usize, held: Type, cause: impl Into<BoxError>) -> rusqlite
 /// A number that SQLite can hold.
 pub(super) fn index(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use tcc_core::contract::row;
+
+    use super::*;
+
+    /// The journal takes a row before the table does: what the table would not take must not get that far.
+    #[test]
+    fn whatever_has_no_flaw_the_table_takes_and_nothing_else() {
+        let table = Connection::open_in_memory().expect("SQLite");
+        table.execute_batch(include_str!("schema.sql")).expect("the schema");
+        let moment = Timestamp::from_millis(7);
+        let mut taken = 0;
+        for number in 0..Phase::ALL.len() << 4 {
+            let is = |bit: usize| (number >> bit) & 1 == 1;
+            let row = Row {
+                phase: Phase::ALL[number >> 4],
+                due_at: is(0).then_some(moment),
+                ended_at: is(1).then_some(moment),
+                parked: is(2).then(|| Parked { at: "payment".to_owned(), since: moment }),
+                document: if is(3) { Vec::new() } else { b"{}".to_vec() },
+                ..row(&format!("n{number}"), Vec::new(), moment)
+            };
+            let put = put(&table, index(number) + 1, &row, None);
+            assert_eq!(put.is_ok(), flaw(&row).is_none(), "{row:?}: {put:?}");
+            taken += u32::from(put.is_ok());
+        }
+        assert_eq!(taken, 3 * 2 + 3, "unfinished ones, parked or not, and those that ended");
+    }
 }

@@ -31,6 +31,13 @@ CREATE INDEX ended ON transactions (ended_at) WHERE ended_at IS NOT NULL AND doc
 CREATE INDEX emptied ON transactions (ended_at) WHERE document IS NULL;
 CREATE INDEX attention ON transactions (attention) WHERE attention = 1;
 
+-- What was written lately, an entry for each commit, until it is moved into the table above: the rows as they were then,
+-- in order. journal.rs says how they are written.
+CREATE TABLE journal (
+    at          INTEGER PRIMARY KEY,
+    entry       BLOB    NOT NULL
+) STRICT;
+
 -- Who hears of what is published under a topic.
 CREATE TABLE subscribers (
     topic       TEXT    NOT NULL,

@@ -45,6 +45,17 @@ async fn sqlite_keeps_the_contract() {
     contract::all(&Files::new(|path| Arc::new(sqlite(path)))).await;
 }
 
+/// Whether what was written stands in the journal or in the table, or some here and some there.
+#[tokio::test]
+async fn sqlite_keeps_the_contract_wherever_rows_stand() {
+    for journal_writes in [1, 2, usize::MAX] {
+        let settle = Duration::from_secs(3600);
+        let options = SqliteOptions { journal_writes, settle, ..SqliteOptions::default() };
+        let open = move |path| SqliteStore::open(path, options.clone()).expect("a store");
+        contract::all(&Files::new(move |path| Arc::new(open(path)))).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batched_sqlite_keeps_the_contract() {
     contract::all(&Files::new(|path| Arc::new(Batched::new(sqlite(path))))).await;

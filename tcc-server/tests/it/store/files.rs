@@ -1,6 +1,6 @@
 //! Which files are opened, how, and by whom.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -53,6 +53,100 @@ async fn what_was_committed_is_there_after_a_restart() {
     assert_eq!(store.load(&write.row.gid).await.expect("a load"), Some(write.row));
     assert_eq!(store.counts().await.expect("counts"), counts);
     assert_eq!(store.claim(Duration::MAX, 10).await.expect("claims").rows.len(), 1);
+}
+
+/// The files of a log as a crash would leave them now.
+fn crash(path: &Path) -> PathBuf {
+    let crashed = path.with_extension("crashed");
+    for file in ["", "-wal"] {
+        let of = |path: &Path| format!("{}{file}", path.display());
+        fs::copy(of(path), of(&crashed)).expect("a copy");
+    }
+    crashed
+}
+
+/// A crash leaves in the journal what was not moved into the table yet. The next process finds it, in whatever part of its
+/// life each row was moved, and what it shows is what the last one showed.
+#[tokio::test]
+async fn what_stands_in_the_journal_is_there_after_a_crash() {
+    let directory = TempDir::new().expect("a directory");
+    for journal_writes in [usize::MAX, 7, 1] {
+        let path = directory.path().join(format!("{journal_writes}.db"));
+        let settle = Duration::from_secs(3600);
+        let options = SqliteOptions { journal_writes, settle, ..SqliteOptions::default() };
+        let store = SqliteStore::open(&path, options.clone()).expect("a store");
+        for number in 0..40 {
+            let write = insert(&store, &format!("n{number}"), 100);
+            win(&store, write.clone()).await;
+            for (phase, version) in
+                [(Phase::Confirming, 2), (Phase::Confirmed, 3)].into_iter().take(number % 3)
+            {
+                let (ended_at, due_at) =
+                    (phase.ended().then(|| store.now()), write.row.due_at.filter(|_| !phase.ended()));
+                let row = Row {
+                    phase,
+                    version,
+                    tag: version,
+                    ended_at,
+                    due_at,
+                    attention: number == 4,
+                    ..write.row.clone()
+                };
+                win(&store, Write { row, replaces: Some(version - 1), claim: None }).await;
+            }
+        }
+        let next = SqliteStore::open(crash(&path), options).expect("a store");
+        let (then, now) = (all(&store).await, all(&next).await);
+        assert_eq!((then.len(), &then), (40, &now), "{journal_writes}");
+        assert_eq!(store.counts().await.expect("counts"), next.counts().await.expect("counts"));
+        assert_eq!(next.counts().await.expect("counts").phases, [14, 13, 13, 0, 0, 0]);
+        assert_eq!(next.claim(Duration::MAX, 100).await.expect("claims").rows.len(), 27);
+        assert!(next.now() >= now.iter().filter_map(|row| row.ended_at).max().expect("some ended"));
+        // Its ids go on where those of the last process ended.
+        win(&next, insert(&next, "later", 10)).await;
+        assert_eq!(all(&next).await.last().map(|row| row.gid.as_str()), Some("later"));
+    }
+}
+
+async fn all(store: &SqliteStore) -> Vec<Row> {
+    store.list(&Filter::default(), Page { after: None, size: 100 }).await.expect("a list").rows
+}
+
+/// Neither its document nor, later, what was remembered of it: the journal still holds it because of another row.
+#[tokio::test]
+async fn what_was_purged_does_not_come_back_from_the_journal() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("log.db");
+    let settle = Duration::from_secs(3600);
+    let options = SqliteOptions { journal_writes: 1, settle, ..SqliteOptions::default() };
+    let store = SqliteStore::open(&path, options.clone()).expect("a store");
+    let (begun, now) = (insert(&store, "over", 10), store.now());
+    let ended = Row { phase: Phase::Cancelled, due_at: None, ended_at: Some(now), ..begun.row.clone() };
+    let batch = vec![insert(&store, "unfinished", 10), Write { row: ended, ..begun.clone() }];
+    assert_eq!(store.commit(batch).await.expect("a known outcome"), [Written::Won, Written::Won]);
+    let later = now + Duration::from_secs(1);
+    for (forget_before, document) in [(now, Some(0)), (later, None)] {
+        assert_eq!(store.purge(later, forget_before, 1).await.expect("a purge"), 1);
+        let next = SqliteStore::open(crash(&path), options.clone()).expect("a store");
+        let found = next.load(&begun.row.gid).await.expect("a load");
+        assert_eq!(found.map(|row| row.document.len()), document);
+    }
+}
+
+/// Nothing is guessed: what was acknowledged may be in it.
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_is_not_passed_over() {
+    let directory = TempDir::new().expect("a directory");
+    let path = directory.path().join("log.db");
+    drop(open(&path).expect("a store"));
+    let file = Connection::open(&path).expect("SQLite");
+    for entry in ["x'01'", "x'0200000000000000'", "x'0100000000000000000102'"] {
+        file.execute(&format!("REPLACE INTO journal VALUES (1, {entry})"), []).expect("the damage");
+        let error = open(&path).err().expect("a refusal");
+        assert!(matches!(error, OpenError::Sqlite { doing: "read", .. }), "{error:?}");
+    }
+    file.execute("DELETE FROM journal", []).expect("the mend");
+    open(&path).expect("a store");
 }
 
 /// A clock that was set back, or a machine that woke without one: what is due would wait for it to catch up.
@@ -116,13 +210,13 @@ fn another_schema_is_refused() {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("log.db");
     drop(open(&path).expect("a store"));
-    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 4).expect("a pragma");
+    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 5).expect("a pragma");
     let error = open(&path).err().expect("a refusal");
-    assert!(matches!(error, OpenError::Newer { found: 4, .. }), "{error:?}");
-    assert!(error.to_string().contains("log.db has schema 4"), "{error}");
-    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 2).expect("a pragma");
+    assert!(matches!(error, OpenError::Newer { found: 5, .. }), "{error:?}");
+    assert!(error.to_string().contains("log.db has schema 5"), "{error}");
+    Connection::open(&path).expect("SQLite").pragma_update(None, "user_version", 3).expect("a pragma");
     let error = open(&path).err().expect("a refusal");
-    assert!(matches!(error, OpenError::Older { found: 2, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Older { found: 3, .. }), "{error:?}");
 }
 
 #[test]
@@ -258,8 +352,10 @@ async fn a_row_that_cannot_be_read_takes_no_other_with_it() {
         let row = Row { parked: Some(parked), ..row(gid, gid.into(), store.now()) };
         win(&store, Write { row, replaces: None, claim: None }).await;
     }
+    drop(store);
     let file = Connection::open(&path).expect("SQLite");
     file.execute("UPDATE transactions SET digest = x'00' WHERE gid = 'damaged'", []).expect("the damage");
+    let store = open(&path).expect("a store");
     let lease = Duration::from_millis(1);
     let claimed = store.claim(lease, 100).await.expect("a store that can be reached").rows;
     assert_eq!(claimed.iter().map(|row| row.gid.as_str()).collect::<Vec<_>>(), ["whole"]);
