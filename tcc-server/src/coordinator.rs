@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::crash::{self, Moment, Site};
 use crate::destinations::Destinations;
-use crate::live::{Live, Saving};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::traces::Traces;
@@ -213,6 +213,7 @@ impl Coordinator {
             let patience = self.settings.patience;
             let cancelled =
                 Transaction::cancelled_before_begin(gid.clone(), reason.clone(), patience, self.now());
+            let _saving = self.live.save(gid);
             match self.save(Change::begin(cancelled, None), None).await {
                 Ok(stored) => return Ok(Known::Stored(Box::new(stored))),
                 Err(SaveError::Conflict) => {}
@@ -336,8 +337,8 @@ impl Coordinator {
         let driven = self.live.has(change.gid());
         let claim = driven || (change.is_due(self.now()) && self.live.has_room());
         // Held until the driver is started: from a version that is not the newest, none is.
-        let saving = self.live.save(change.gid());
-        let stored = self.save_while(&saving, change, claim.then_some(limits::LEASE)).await?;
+        let _saving = self.live.save(change.gid());
+        let stored = self.save(change, claim.then_some(limits::LEASE)).await?;
         if self.live.pass_on(&stored) {
         } else if claim && !stored.transaction().phase().ended() {
             driver::start(self, stored.clone());
@@ -347,19 +348,9 @@ impl Coordinator {
         Ok(stored)
     }
 
-    /// Saves a change.
+    /// Saves a change: the one place where a transaction's writes go through. Whoever does not drive the transaction says by
+    /// [`Live::save`] that it is about to, so that nobody is given an older version to drive.
     pub(crate) async fn save(&self, change: Change, claim: Option<Duration>) -> Result<Stored, SaveError> {
-        let saving = self.live.save(change.gid());
-        self.save_while(&saving, change, claim).await
-    }
-
-    /// Saves a change: the one place where a transaction's writes go through.
-    async fn save_while(
-        &self,
-        saving: &Saving<'_>,
-        change: Change,
-        claim: Option<Duration>,
-    ) -> Result<Stored, SaveError> {
         let step = change.step();
         let site = Site::Step(step);
         crash::point(site, Moment::Before);
@@ -369,7 +360,7 @@ impl Coordinator {
                 crash::point(site, Moment::After);
                 // Before anybody is told, who may look.
                 self.metrics.saved(step, &saved);
-                saving.saved(stored.version());
+                self.live.saved(stored);
                 self.live.publish(stored);
             }
             Err(SaveError::Unknown(error)) => {

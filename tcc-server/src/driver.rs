@@ -1,10 +1,11 @@
 //! Drives one transaction: plan → call → apply, until it has ended or nothing is due for a while.
 
-use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tcc_core::answer::{Answer, Reply};
@@ -13,7 +14,7 @@ use tcc_core::{
     Applied, Attempt, BranchId, Call, Change, Event, Found, Gid, Operation, Plan, Random, Stored, Timestamp,
     answer, outcome,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::coordinator::{Coordinator, chain};
 use crate::destinations::{NoPlace, Took};
@@ -41,10 +42,11 @@ fn spawn(coordinator: &Arc<Coordinator>, stored: Stored, claimed: Option<Claimed
             facts: Vec::new(),
             applied: 0,
             calls: FuturesUnordered::new(),
-            in_flight: HashSet::new(),
-            no_place: HashMap::new(),
+            in_flight: Vec::new(),
+            no_place: HashMap::default(),
             decided: Arc::default(),
             saved_at: coordinator.now(),
+            alarm: Box::pin(tokio::time::sleep(limits::LEASE / 3)),
             newest: 0,
             _claimed: claimed,
         };
@@ -63,12 +65,14 @@ struct Driver {
     applied: usize,
     calls: FuturesUnordered<BoxFuture<'static, Called>>,
     /// The branches being called, `None` for the check: one call at a time each, so that a cancel waits for its try.
-    in_flight: HashSet<Option<BranchId>>,
+    in_flight: Vec<Option<BranchId>>,
     /// What was to be called and its destination has no place for it: it is left for when there is one.
     no_place: HashMap<(Option<BranchId>, Operation), String>,
     /// Whether a decision is known here: a try that still waits for a place is not made any more.
     decided: Arc<AtomicBool>,
     saved_at: Timestamp,
+    /// When to look again at the latest. One for all looks, for it is seldom that one is due sooner than the last.
+    alarm: Pin<Box<Sleep>>,
     /// The newest version that was driven or saved here: of an older one nothing is done any more.
     newest: u64,
     _claimed: Option<Claimed>,
@@ -180,6 +184,7 @@ impl Driver {
                 stored = self.write_back(stored, Some(limits::LEASE)).await?;
                 continue;
             }
+            self.set_alarm(wait.clamp(Duration::from_millis(1), limits::LEASE / 3));
             tokio::select! {
                 // Facts first; and one order for all, so that a simulated run can be repeated.
                 biased;
@@ -192,7 +197,7 @@ impl Driver {
                         }
                     };
                     if let Event::Reply { branch, .. } | Event::Deferred { branch, .. } = &fact.event {
-                        self.in_flight.remove(branch);
+                        self.in_flight.retain(|called| called != branch);
                     }
                     stored = self.learn(stored, fact).await?;
                 }
@@ -203,8 +208,15 @@ impl Driver {
                         stored = self.settle(newer).await?;
                     }
                 }
-                () = tokio::time::sleep(wait.clamp(Duration::from_millis(1), limits::LEASE / 3)) => {}
+                () = &mut self.alarm => {}
             }
+        }
+    }
+
+    fn set_alarm(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        if at < self.alarm.deadline() || self.alarm.is_elapsed() {
+            self.alarm.as_mut().reset(at);
         }
     }
 
@@ -213,9 +225,10 @@ impl Driver {
         if !self.no_place.is_empty() && self.no_place.contains_key(&(call.branch.clone(), call.operation)) {
             return;
         }
-        if !self.coordinator.acts() || !self.in_flight.insert(call.branch.clone()) {
+        if !self.coordinator.acts() || self.in_flight.contains(&call.branch) {
             return;
         }
+        self.in_flight.push(call.branch.clone());
         let coordinator = self.coordinator.clone();
         let decided = self.decided.clone();
         self.calls.push(Box::pin(async move {
@@ -282,7 +295,7 @@ impl Driver {
                     stored = match self.save(change, Some(limits::LEASE)).await? {
                         Saved::Won(stored) => {
                             self.facts.drain(..=last);
-                            *stored
+                            stored
                         }
                         Saved::Lost => self.read_again(&mut conflicts).await?,
                     };
@@ -306,7 +319,7 @@ impl Driver {
                 Saved::Won(stored) => {
                     self.facts.clear();
                     self.applied = 0;
-                    return Ok(*stored);
+                    return Ok(stored);
                 }
                 Saved::Lost => {
                     let newer = self.read_again(&mut conflicts).await?;
@@ -352,7 +365,7 @@ impl Driver {
                 Ok(stored) => {
                     self.saved_at = self.coordinator.now();
                     self.newest = self.newest.max(stored.version());
-                    return Ok(Saved::Won(Box::new(stored)));
+                    return Ok(Saved::Won(stored));
                 }
                 Err(SaveError::Conflict) => return Ok(Saved::Lost),
                 Err(SaveError::Refused(refusal)) => {
@@ -412,7 +425,7 @@ fn word(reply: &Reply) -> &str {
 }
 
 enum Saved {
-    Won(Box<Stored>),
+    Won(Stored),
     Lost,
 }
 

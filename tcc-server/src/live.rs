@@ -84,6 +84,13 @@ impl Live {
         Saving { live: self, gid: gid.clone() }
     }
 
+    /// Notes what was saved, for those whose saves of the same transaction are under way.
+    pub(crate) fn saved(&self, stored: &Stored) {
+        if let Some(saves) = self.saving().get_mut(stored.transaction().gid()) {
+            saves.newest = saves.newest.max(stored.version());
+        }
+    }
+
     /// Hands a newer version to the driver of the transaction, if it has one here.
     pub(crate) fn pass_on(&self, stored: &Stored) -> bool {
         let drivers = self.drivers();
@@ -172,15 +179,6 @@ impl Live {
 pub(crate) struct Saving<'a> {
     live: &'a Live,
     gid: Gid,
-}
-
-impl Saving<'_> {
-    /// Notes what was saved.
-    pub(crate) fn saved(&self, version: u64) {
-        if let Some(saves) = self.live.saving().get_mut(&self.gid) {
-            saves.newest = saves.newest.max(version);
-        }
-    }
 }
 
 impl Drop for Saving<'_> {

@@ -89,7 +89,9 @@ impl Json {
     }
 
     fn text(&mut self, text: &str) -> &mut Self {
-        if text.bytes().any(|b| b < b' ' || b == b'"' || b == b'\\') {
+        // Without a way out, so that many bytes are looked at in one step.
+        let escaped = |b: u8| b < b' ' || b == b'"' || b == b'\\';
+        if text.bytes().fold(false, |any, b| any | escaped(b)) {
             return self.value(&text);
         }
         self.raw("\"").raw(text).raw("\"")

@@ -1,6 +1,7 @@
 //! The only way to what a store holds: what was stored is all that can be planned from.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{BoxError, Parked, Refusal, Row, Store, Unavailable, Unknown, Write, Written};
@@ -58,11 +59,18 @@ pub enum SaveError {
     Unknown(#[from] Unknown),
 }
 
+/// A transaction and what happened to it.
+#[derive(Clone)]
+struct Account {
+    transaction: Transaction,
+    history: History,
+}
+
 /// A transaction as the store holds it, with what was [noted](Effect::Noted) since.
 #[derive(Clone)]
 pub struct Stored {
-    transaction: Transaction,
-    history: History,
+    /// Shared by all copies until one of them learns more: of each save several are told.
+    account: Arc<Account>,
     /// Where the store has it parked.
     parked: Option<Parked>,
     digest: Option<Digest>,
@@ -74,8 +82,7 @@ pub struct Stored {
 #[derive(Clone)]
 #[must_use = "what is not saved has not happened"]
 pub struct Change {
-    transaction: Transaction,
-    history: History,
+    account: Arc<Account>,
     digest: Option<Digest>,
     replaces: Option<u64>,
     /// The phase the store holds; `None` if it holds nothing.
@@ -111,12 +118,13 @@ pub enum Applied {
 impl Stored {
     /// Applies an event.
     pub fn apply(mut self, event: Event, now: Timestamp) -> Applied {
-        let before = self.transaction.phase();
+        let before = self.transaction().phase();
         let operated = operated(&event);
-        match self.transaction.apply(event, now) {
+        let account = Arc::make_mut(&mut self.account);
+        match account.transaction.apply(event, now) {
             Ok(Effect::Changed) => {
                 if let Some(what) = operated {
-                    self.history.add(Entry { at: now, what });
+                    account.history.add(Entry { at: now, what });
                 }
                 Applied::Changed(Change { before: Some(before), ..self.into_change() })
             }
@@ -131,13 +139,13 @@ impl Stored {
 
     /// Takes down a call that was made at a moment; it rides along with the next save.
     pub fn called(&mut self, at: Timestamp, attempt: Attempt) {
-        self.history.add(Entry { at, what: What::Called(attempt) });
+        Arc::make_mut(&mut self.account).history.add(Entry { at, what: What::Called(attempt) });
     }
 
     /// What happened to it so far.
     #[must_use]
-    pub const fn history(&self) -> &History {
-        &self.history
+    pub fn history(&self) -> &History {
+        &self.account.history
     }
 
     /// Where it was parked when it was read.
@@ -149,13 +157,13 @@ impl Stored {
     /// What is to be done at a moment.
     #[must_use]
     pub fn plan(&self, now: Timestamp) -> Plan {
-        self.transaction.plan(now)
+        self.account.transaction.plan(now)
     }
 
     /// The transaction, to look at.
     #[must_use]
-    pub const fn transaction(&self) -> &Transaction {
-        &self.transaction
+    pub fn transaction(&self) -> &Transaction {
+        &self.account.transaction
     }
 
     /// The hash of what its caller sent at begin; `None` if it was cancelled before that.
@@ -178,17 +186,17 @@ impl Stored {
 
     /// A change that saves what was noted, or renews or lets go of a claim.
     pub fn into_change(self) -> Change {
-        let before = Some(self.transaction.phase());
-        let Self { transaction, history, digest, version, .. } = self;
-        Change { transaction, history, digest, replaces: Some(version), before, parked: None }
+        let before = Some(self.transaction().phase());
+        let Self { account, digest, version, .. } = self;
+        Change { account, digest, replaces: Some(version), before, parked: None }
     }
 }
 
 impl Change {
     /// A new transaction, to be saved for the first time.
     pub fn begin(transaction: Transaction, digest: Option<Digest>) -> Self {
-        let history = History::default();
-        Self { transaction, history, digest, replaces: None, before: None, parked: None }
+        let account = Arc::new(Account { transaction, history: History::default() });
+        Self { account, digest, replaces: None, before: None, parked: None }
     }
 
     /// Parks it at a destination that takes no calls, where no call that is due can be made: it is that of the first. It
@@ -199,15 +207,15 @@ impl Change {
 
     /// The transaction's id.
     #[must_use]
-    pub const fn gid(&self) -> &Gid {
-        self.transaction.gid()
+    pub fn gid(&self) -> &Gid {
+        self.account.transaction.gid()
     }
 
     /// What saving this makes durable.
     #[must_use]
     pub fn step(&self) -> Step {
         let decided = |phase: Phase| phase.decision().is_some();
-        match (self.before, self.transaction.phase()) {
+        match (self.before, self.account.transaction.phase()) {
             (None, _) => Step::Begin,
             (Some(before), after) if !decided(before) && decided(after) => Step::Decision,
             (Some(before), after) if !before.ended() && after.ended() => Step::End,
@@ -218,7 +226,7 @@ impl Change {
     /// Whether something is due at a moment.
     #[must_use]
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.transaction.due().is_some_and(|due| due <= now)
+        self.account.transaction.due().is_some_and(|due| due <= now)
     }
 
     /// Saves it, with a claim or without one. `tag` is any random number, a fresh one for each save.
@@ -235,7 +243,7 @@ impl Change {
         claim: Option<Duration>,
     ) -> Result<Stored, SaveError> {
         let version = self.replaces.unwrap_or(0) + 1;
-        let transaction = &self.transaction;
+        let Account { transaction, history } = &*self.account;
         let due_at = transaction.due();
         let (parked, due_at) = match (self.parked, due_at) {
             (Some((parked, until)), Some(_)) => (Some(parked), Some(until)),
@@ -243,7 +251,7 @@ impl Change {
         };
         let row = Row {
             gid: transaction.gid().clone(),
-            document: record::encode(transaction, &self.history),
+            document: record::encode(transaction, history),
             phase: transaction.phase(),
             due_at,
             parked: parked.clone(),
@@ -258,8 +266,8 @@ impl Change {
             Write { row, replaces: self.replaces, claim: claim.filter(|_| !transaction.phase().ended()) };
         match store.commit(vec![write]).await?.pop() {
             Some(Written::Won) => {
-                let Self { transaction, history, digest, .. } = self;
-                Ok(Stored { transaction, history, parked, digest, version, noted: false })
+                let Self { account, digest, .. } = self;
+                Ok(Stored { account, parked, digest, version, noted: false })
             }
             Some(Written::Lost) => Err(SaveError::Conflict),
             Some(Written::Refused(refusal)) => Err(refusal.into()),
@@ -334,7 +342,8 @@ fn decode(row: &Row) -> Result<Stored, Undecodable> {
     match record::decode(&row.gid, &row.document) {
         Ok((transaction, history)) => {
             let (digest, version, parked) = (row.digest, row.version, row.parked.clone());
-            Ok(Stored { transaction, history, parked, digest, version, noted: false })
+            let account = Arc::new(Account { transaction, history });
+            Ok(Stored { account, parked, digest, version, noted: false })
         }
         Err(cause) => Err(Undecodable { gid: row.gid.clone(), cause: cause.into() }),
     }
@@ -345,8 +354,8 @@ impl fmt::Debug for Stored {
         write!(
             f,
             "Stored({} {} v{})",
-            self.transaction.gid(),
-            self.transaction.phase().as_str(),
+            self.transaction().gid(),
+            self.transaction().phase().as_str(),
             self.version
         )
     }
@@ -354,6 +363,6 @@ impl fmt::Debug for Stored {
 
 impl fmt::Debug for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Change({} {})", self.transaction.gid(), self.transaction.phase().as_str())
+        write!(f, "Change({} {})", self.gid(), self.account.transaction.phase().as_str())
     }
 }

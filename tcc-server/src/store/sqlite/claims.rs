@@ -1,8 +1,7 @@
 //! Who drives what, in memory: the file belongs to one process, so a restart may forget it and recovery starts at
 //! once.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use tcc_core::Timestamp;
 
 /// Claims by row id.
