@@ -1,12 +1,12 @@
 //! Calls over HTTP: no redirects, no environment proxy, no repeats of what was sent, no decompression, a time-out over
 //! the whole call and a bound on the answer.
 //!
-//! By hyper's own pooled client: what reqwest adds to it are things that must be off here, and it reads no more of an
-//! answer at once than it is told to.
+//! By hyper, over the connections of a [`Pool`]: what reqwest adds to it are things that must be off here, and it reads no
+//! more of an answer at once than it is told to.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,28 +19,28 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_
 use http::{HeaderMap, Method, Request, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes};
-use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tcc_core::answer::{Answer, Failure, Response};
 use tcc_core::store::{BoxError, BoxFuture};
 use tcc_core::{Endpoint, protocol};
+use tokio::time::timeout;
 use url::{Position, Url};
 
 use super::address::AllowList;
 use super::peer::{Peer, SigningKeys};
+use super::pool::{Origin, Pool};
 use super::{Outgoing, Transport};
 use crate::limits;
 
 #[cfg(feature = "tls")]
-type Connector = hyper_rustls::HttpsConnector<HttpConnector<Resolver>>;
+pub(super) type Connector = hyper_rustls::HttpsConnector<HttpConnector<Resolver>>;
 #[cfg(not(feature = "tls"))]
-type Connector = HttpConnector<Resolver>;
+pub(super) type Connector = HttpConnector<Resolver>;
 
 /// Calls participants over `http` and, with the feature `tls`, `https`.
 pub struct HttpTransport {
-    client: legacy::Client<Connector, Full<Bytes>>,
+    pool: Arc<Pool>,
     allow: Arc<AllowList>,
     signing: Option<SigningKeys>,
     peers: Vec<Arc<Peer>>,
@@ -65,10 +65,16 @@ pub struct HttpOptions {
 /// An endpoint, read.
 struct Target {
     /// Where calls go, or why none may.
-    uri: Result<Uri, String>,
+    place: Result<Place, String>,
     destination: String,
     /// What is said of its origin.
     peer: Option<Arc<Peer>>,
+}
+
+struct Place {
+    origin: Arc<Origin>,
+    /// As it stands in a request: what follows the origin.
+    uri: Uri,
 }
 
 /// The client of a transport could not be made.
@@ -99,16 +105,11 @@ impl HttpTransport {
         let connector = super::tls::connector(http, &options.authorities)?;
         #[cfg(not(feature = "tls"))]
         let connector = http;
-        let client = legacy::Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(limits::IDLE_CONNECTION)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http1_max_buf_size(limits::ANSWER_BUFFER)
-            .build(connector);
         options.signing.iter().for_each(SigningKeys::follow);
         options.peers.iter().for_each(Peer::follow);
         let peers = options.peers.into_iter().map(Arc::new).collect();
-        Ok(Self { client, allow, signing: options.signing, peers, targets: Mutex::default() })
+        let pool = Arc::new(Pool::new(connector));
+        Ok(Self { pool, allow, signing: options.signing, peers, targets: Mutex::default() })
     }
 
     fn target(&self, endpoint: &Endpoint) -> Arc<Target> {
@@ -118,6 +119,7 @@ impl HttpTransport {
         }
         if targets.len() >= limits::TARGETS {
             targets.clear();
+            self.pool.forget_unused();
         }
         let target = Arc::new(self.read(endpoint));
         targets.insert(endpoint.clone(), target.clone());
@@ -128,34 +130,41 @@ impl HttpTransport {
         let url = match Url::parse(endpoint.as_str()) {
             Ok(url) => url,
             Err(why) => {
-                let uri = Err(format!("is no URL: {why}"));
-                return Target { uri, destination: String::new(), peer: None };
+                let place = Err(format!("is no URL: {why}"));
+                return Target { place, destination: String::new(), peer: None };
             }
         };
-        let allowed = self.allow.check(&url);
-        let uri = allowed.and_then(|()| {
-            url[..Position::AfterQuery].parse().map_err(|why| format!("cannot be called: {why}"))
+        let place = self.allow.check(&url).and_then(|()| {
+            self.place(&url[..Position::AfterQuery]).map_err(|why| format!("cannot be called: {why}"))
         });
         let peer = self.peers.iter().find(|peer| peer.is_of(&url)).cloned();
-        Target { uri, destination: url[Position::BeforeHost..Position::AfterPort].to_owned(), peer }
+        Target { place, destination: url[Position::BeforeHost..Position::AfterPort].to_owned(), peer }
+    }
+
+    fn place(&self, url: &str) -> Result<Place, http::Error> {
+        let uri: Uri = url.parse()?;
+        let origin = self.pool.origin(&uri)?;
+        Ok(Place { origin, uri: uri.path_and_query().cloned().map(Uri::from).unwrap_or_default() })
     }
 
     /// Reads what is at an endpoint: no call of a transaction.
     #[cfg(feature = "cli")]
-    pub(crate) async fn get(&self, at: &Endpoint, timeout: Duration) -> Answer {
+    pub(crate) async fn get(&self, at: &Endpoint, within: Duration) -> Answer {
         let get = async {
-            let uri = self.target(at).uri.clone().map_err(|_| Failure::Forbidden)?;
-            let answer = self.client.get(uri).await.map_err(|error| failure(&error))?;
-            read(answer).await
+            let target = self.target(at);
+            let place = target.place.as_ref().map_err(|_| Failure::Forbidden)?;
+            let mut request = Request::<Full<Bytes>>::default();
+            *request.uri_mut() = place.uri.clone();
+            self.pool.call(&place.origin, request).await
         };
-        let got = tokio::time::timeout(timeout, get).await;
+        let got = timeout(within, get).await;
         got.unwrap_or(Err(Failure::TimedOut)).map_or_else(Answer::None, Answer::Response)
     }
 
     async fn make(&self, outgoing: Outgoing) -> Result<Response, Failure> {
         let target = self.target(&outgoing.call.endpoint);
-        let uri = target.uri.clone().map_err(|_| Failure::Forbidden)?;
-        let mut request = request(&outgoing, uri).ok_or(Failure::Other)?;
+        let place = target.place.as_ref().map_err(|_| Failure::Forbidden)?;
+        let mut request = request(&outgoing, place.uri.clone()).ok_or(Failure::Other)?;
         let peer = target.peer.as_deref();
         if let Some(peer) = peer {
             peer.introduce(request.headers_mut());
@@ -164,8 +173,7 @@ impl HttpTransport {
             let body = outgoing.call.payload.as_ref().map_or("", |payload| payload.get());
             keys.sign(&outgoing.call, body.as_bytes(), request.headers_mut()).ok_or(Failure::Other)?;
         }
-        let answer = self.client.request(request).await.map_err(|error| failure(&error))?;
-        read(answer).await
+        self.pool.call(&place.origin, request).await
     }
 }
 
@@ -175,7 +183,7 @@ impl Transport for HttpTransport {
     }
 
     fn check(&self, endpoint: &Endpoint) -> Result<(), String> {
-        self.target(endpoint).uri.as_ref().map(drop).map_err(Clone::clone)
+        self.target(endpoint).place.as_ref().map(drop).map_err(Clone::clone)
     }
 
     fn destination(&self, endpoint: &Endpoint) -> String {
@@ -184,7 +192,8 @@ impl Transport for HttpTransport {
 
     fn call(&self, outgoing: Outgoing) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
-            let made = tokio::time::timeout(outgoing.timeout, self.make(outgoing)).await;
+            // Pinned where it is: it is too large to be moved about.
+            let made = timeout(outgoing.timeout, pin!(self.make(outgoing))).await;
             made.unwrap_or(Err(Failure::TimedOut)).map_or_else(Answer::None, Answer::Response)
         })
     }
@@ -276,7 +285,7 @@ fn headers(outgoing: &Outgoing) -> Option<HeaderMap> {
 /// A name is looked up once at a time, however many ask: the look-ups of a name server that is silent hold threads, of
 /// which other names need some too.
 #[derive(Clone)]
-struct Resolver {
+pub(super) struct Resolver {
     allow: Arc<AllowList>,
     under_way: Arc<Mutex<HashMap<Name, Lookup>>>,
 }
@@ -337,8 +346,9 @@ impl tower_service::Service<Name> for Resolver {
     }
 }
 
-fn failure(error: &legacy::Error) -> Failure {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+/// What an error says, or else is taken for.
+pub(super) fn failure(error: &(dyn std::error::Error + 'static), otherwise: Failure) -> Failure {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<Refused>() {
             return Failure::Forbidden;
@@ -355,7 +365,7 @@ fn failure(error: &legacy::Error) -> Failure {
         }
         cause = error.source();
     }
-    if error.is_connect() { Failure::Connect } else { Failure::Broken }
+    otherwise
 }
 
 /// An I/O error is not the source of the one that wraps it: what that wraps has to be asked for.
@@ -368,6 +378,22 @@ fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origin_is_forgotten_with_the_last_of_its_endpoints() {
+        let transport = HttpTransport::new(AllowList::default()).unwrap();
+        let origin = |port: usize, path| {
+            let target = transport.target(&format!("http://10.0.0.1:{port}{path}").parse().unwrap());
+            Arc::downgrade(&target.place.as_ref().unwrap().origin)
+        };
+        let first = origin(1, "/try");
+        assert!(first.ptr_eq(&origin(1, "/confirm")), "its endpoints share one");
+        let held = first.upgrade();
+        let second = origin(2, "/try");
+        (3..=limits::TARGETS).for_each(|port| drop(origin(port, "/try")));
+        assert!(second.upgrade().is_none());
+        assert!(held.is_some() && first.ptr_eq(&origin(1, "/try")), "whoever calls it keeps it");
+    }
 
     #[tokio::test]
     async fn a_name_is_looked_up_once_at_a_time() {

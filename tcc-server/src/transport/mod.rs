@@ -21,6 +21,8 @@ mod local;
 #[cfg(feature = "http")]
 mod peer;
 #[cfg(feature = "http")]
+mod pool;
+#[cfg(feature = "http")]
 mod service;
 #[cfg(feature = "tls")]
 mod tls;

@@ -21,6 +21,8 @@ mod asking;
 mod brokers;
 #[cfg(feature = "http")]
 mod by_hand;
+#[cfg(feature = "http")]
+mod connections;
 mod coordinator;
 #[cfg(feature = "http")]
 mod events;
