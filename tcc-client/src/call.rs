@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use tcc_core::signature::Signed;
-use tcc_core::{BadId, BranchId, Gid, Operation, Timestamp, limits, protocol};
+use tcc_core::{BadId, BranchId, Digest, Gid, Operation, Timestamp, limits, protocol};
 
 /// One call of the coordinator, as its headers describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +150,11 @@ fn number<N: FromStr>(headers: &HeaderMap, name: &'static str) -> Result<Option<
 
 fn moment(headers: &HeaderMap, name: &'static str) -> Result<Option<Timestamp>, BadCall> {
     Ok(number(headers, name)?.map(Timestamp::from_millis))
+}
+
+/// A hash of two texts: no two others, put together, read the same.
+pub(crate) fn pair(one: &str, other: &str) -> Digest {
+    Digest::of(&format!("{}:{one}{other}", one.len()))
 }
 
 #[cfg(test)]

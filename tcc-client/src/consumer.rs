@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tcc_core::{BadId, BranchId, Digest, Gid, Timestamp};
+use tcc_core::{BadId, BranchId, Gid, Timestamp};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use crate::call::pair;
 use crate::limits::{CLEANING_BATCH, CLEANING_PAUSE, CLEANING_REST, CONSUMED_KEPT};
 use crate::local::{self, End};
 use crate::{Call, Database, Local, LocalError, Row, SqlDatabase};
@@ -128,9 +129,9 @@ impl<D: SqlDatabase> Consumer<D> {
         let mut all = 0;
         loop {
             let delete = delete.clone();
-            let deleted = local::run(&self.database, move |tx| {
+            let deleted = local::commit(&self.database, move |tx| {
                 let delete = delete.clone();
-                Box::pin(async move { Ok(End::Commit(D::execute(tx, delete).await?)) })
+                Box::pin(async move { D::execute(tx, delete).await })
             });
             let deleted = deleted.await?;
             all += deleted;
@@ -242,11 +243,9 @@ fn stamp<'t, D: SqlDatabase>(tx: &'t mut D::Tx, call: &'t Call) -> Local<'t, ()>
     })
 }
 
-/// Source and id in the letters of a gid, whatever their own are. No source and id together read as another pair.
+/// Source and id in the letters of a gid, whatever their own are.
 fn key(source: &str, id: &str) -> Gid {
-    let Digest(hash) = Digest::of(&format!("{}:{source}{id}", source.len()));
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("message/{hex}").parse().expect("it has the letters and the length of a gid")
+    format!("message/{}", pair(source, id)).parse().expect("it has the letters and the length of a gid")
 }
 
 impl<D> fmt::Debug for Consumer<D> {

@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::answer::{Alarm, Answer, Unknown};
 use crate::cleaning::Cleaning;
 use crate::limits::{FINISH, FIRST_BACKOFF, RUNS};
+use crate::local::End;
 use crate::{BoxError, Call, Commit, Database, Participant, Row, Tried, Trouble};
 
 /// A participant behind its guard.
@@ -271,16 +272,34 @@ impl<P: Participant> Guarded<P> {
     /// Whether the local transaction of a message's sender committed. Where nothing says so it never will from here on:
     /// the row left here bars it.
     async fn check(&self, call: &Call, tx: &mut <P::Database as Database>::Tx) -> Result<Step, BoxError> {
-        let never = || Answer::Refused("the sender's local transaction did not commit".into());
-        if P::Database::insert(tx, call, &Row::Cancelled).await? {
-            return Ok(Step::Commit(never()));
-        }
-        Ok(match P::Database::load(tx, call).await? {
-            None => Step::Again,
-            Some(Row::Confirmed { .. }) => Step::Rollback(Answer::Done(None)),
-            Some(Row::Cancelled | Row::Refused { .. } | Row::Tried { .. }) => Step::Rollback(never()),
+        let answer = |barred| match barred {
+            Barred::Yes => Answer::Refused("the sender's local transaction did not commit".into()),
+            Barred::Committed => Answer::Done(None),
+        };
+        Ok(match bar::<P::Database>(tx, call).await? {
+            End::Commit(barred) => Step::Commit(answer(barred)),
+            End::Rollback(barred) => Step::Rollback(answer(barred)),
+            End::Again => Step::Again,
         })
     }
+}
+
+/// Whether no local transaction of a message's sender can commit any more.
+pub(crate) enum Barred {
+    Yes,
+    Committed,
+}
+
+/// Leaves a tombstone where nothing says that the sender's local transaction committed: whoever comes after finds it.
+pub(crate) async fn bar<D: Database>(tx: &mut D::Tx, call: &Call) -> Result<End<Barred>, BoxError> {
+    if D::insert(tx, call, &Row::Cancelled).await? {
+        return Ok(End::Commit(Barred::Yes));
+    }
+    Ok(match D::load(tx, call).await? {
+        None => End::Again,
+        Some(Row::Confirmed { .. }) => End::Rollback(Barred::Committed),
+        Some(Row::Cancelled | Row::Refused { .. } | Row::Tried { .. }) => End::Rollback(Barred::Yes),
+    })
 }
 
 /// `Some`: rolled back for this reason.

@@ -59,6 +59,21 @@ where
     }
 }
 
+/// Runs what commits whenever it succeeds.
+pub(crate) async fn commit<D, T, F>(database: &D, work: F) -> Result<T, LocalError>
+where
+    D: Database,
+    T: Send + 'static,
+    F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T> + Send + Sync + 'static,
+{
+    let work = Arc::new(work);
+    run(database, move |tx| {
+        let work = work.clone();
+        Box::pin(async move { Ok(End::Commit(work(tx).await?)) })
+    })
+    .await
+}
+
 /// One local transaction, from begin to end. `None`: it is to be run again.
 async fn unit<D, T, F>(database: D, work: Arc<F>) -> Result<Option<T>, LocalError>
 where

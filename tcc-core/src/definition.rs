@@ -133,6 +133,13 @@ impl Digest {
     }
 }
 
+impl fmt::Display for Digest {
+    /// In hex: 64 digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// A mistake in what a caller asks for: the place as a JSON pointer (RFC 6901) and what is wrong there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{pointer} {detail}")]

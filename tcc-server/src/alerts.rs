@@ -4,7 +4,6 @@
 //! durable, repeated, signed and bounded by what does that for all, and beginning it again begins nothing.
 
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,10 +83,7 @@ impl Look {
 fn alert(one: &TransactionSummary, at: &Endpoint) -> BeginRequest {
     let attention = one.attention.clone().unwrap_or_default();
     let about = Digest::of(&format!("{} {}", one.gid, matter(&attention)));
-    let mut gid = format!("{PREFIX}{}/", turn(Duration::from_millis(one.age_ms)));
-    for byte in &about.0[..16] {
-        let _ = write!(gid, "{byte:02x}");
-    }
+    let gid = format!("{PREFIX}{}/{:.32}", turn(Duration::from_millis(one.age_ms)), about.to_string());
     let request = json!({
         "gid": gid,
         "parent": one.gid,

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use tcc_core::{BranchId, Decision, Digest, Gid, Operation};
 
+use crate::call::pair;
 use crate::limits::XA_CONNECTIONS;
 use crate::local::{self, End};
 use crate::{BoxError, Call, Commit, Database, Dialect, LocalError, Row, SqlDatabase, Timestamp, Trouble};
@@ -192,7 +193,7 @@ impl<D: XaDatabase> Xa<D> {
     /// [`XaError`]. Only [`Local`](XaError::Local) may pass by itself.
     pub async fn create_schema(&self) -> Result<(), XaError> {
         let xa = self.clone();
-        let created = local::run(&self.beside, move |tx| {
+        let created = local::commit(&self.beside, move |tx| {
             let xa = xa.clone();
             Box::pin(async move {
                 let place = xa.place(tx).await?;
@@ -204,7 +205,7 @@ impl<D: XaDatabase> Xa<D> {
                 for statement in D::NOTES {
                     D::execute(tx, (*statement).to_owned()).await?;
                 }
-                Ok(End::Commit(()))
+                Ok(())
             })
         });
         created.await.map_err(|error| match error {
@@ -245,14 +246,12 @@ impl<D: XaDatabase> Xa<D> {
         if let Some(place) = self.place.get() {
             return Ok(place.clone());
         }
-        let place = format!("tcc:{}", &hex(&D::place(tx).await?)[..32]);
+        let place = format!("tcc:{:.32}", Digest::of(&D::place(tx).await?).to_string());
         Ok(self.place.get_or_init(|| place).clone())
     }
 
     async fn name(&self, tx: &mut D::Tx, call: &Call) -> Result<XaName, BoxError> {
-        let (gid, branch) = (call.gid.as_str(), call.branch.as_str());
-        // No gid and branch together read as another pair.
-        let key = hex(&format!("{}:{gid}{branch}", gid.len()));
+        let key = pair(call.gid.as_str(), call.branch.as_str()).to_string();
         Ok(XaName { place: self.place(tx).await?, key })
     }
 
@@ -268,13 +267,13 @@ impl<D: XaDatabase> Xa<D> {
             call.begun.as_millis(),
             D::DIALECT.now()
         );
-        let noted = local::run(&self.beside, move |tx| {
+        let noted = local::commit(&self.beside, move |tx| {
             let statements = [old.clone(), new.clone()];
             Box::pin(async move {
                 for statement in statements {
                     D::execute(tx, statement).await?;
                 }
-                Ok(End::Commit(()))
+                Ok(())
             })
         });
         noted.await
@@ -466,11 +465,6 @@ async fn noted<D: XaDatabase>(
     let since = since.map(|millis| Duration::from_millis(millis.max(0).unsigned_abs()));
     let (gid, branch) = (gid.map(|gid| gid.parse()).transpose()?, branch.map(|id| id.parse()).transpose()?);
     Ok(Prepared { name, gid, branch, age: age.or(since) })
-}
-
-fn hex(text: &str) -> String {
-    let Digest(hash) = Digest::of(text);
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl XaName {

@@ -75,25 +75,18 @@ pub(super) struct Ask<'a> {
 }
 
 /// What came back, and when it was asked for: lengths in it count from then at the earliest.
-pub(super) struct Answered {
-    pub(super) view: TransactionView,
+pub(super) struct Answered<T = TransactionView> {
+    pub(super) view: T,
     pub(super) sent: Instant,
     /// The coordinator's mark: every transaction begun before it has ended.
     pub(super) settled: Option<Timestamp>,
-}
-
-/// When an answer was asked for, and the mark that came with it.
-pub(super) struct Asked {
-    sent: Instant,
-    settled: Option<Timestamp>,
 }
 
 impl<'a> Ask<'a> {
     /// A request at a path below the transaction's.
     pub(super) fn new(wish: Wish, method: Method, gid: &'a Gid, below: &str) -> Self {
         let path = format!("{TRANSACTIONS}/{}{below}", segment(gid.as_str()));
-        let (query, listen) = (String::new(), Duration::ZERO);
-        Self { wish, method, gid: Some(gid), path, query, body: None, trace: None, listen, by: None }
+        Self { gid: Some(gid), ..Self::at(wish, method, path) }
     }
 
     /// A question about many transactions.
@@ -156,8 +149,7 @@ impl Failed {
 impl Client {
     /// Sends a request about one transaction, to be answered with how it stands, and repeats it while that may help.
     pub(super) async fn exchange(&self, ask: Ask<'_>) -> Result<Answered, Error> {
-        let (view, Asked { sent, settled }) = self.exchange_for(ask, judge).await?;
-        Ok(Answered { view, sent, settled })
+        self.exchange_for(ask, judge).await
     }
 
     /// The same for another answer.
@@ -165,7 +157,7 @@ impl Client {
         &self,
         ask: Ask<'_>,
         judge: impl Fn(&Ask<'_>, T) -> Result<T, Failure>,
-    ) -> Result<(T, Asked), Error>
+    ) -> Result<Answered<T>, Error>
     where
         T: DeserializeOwned,
     {
@@ -195,7 +187,7 @@ impl Client {
         ask: &Ask<'_>,
         judge: &impl Fn(&Ask<'_>, T) -> Result<T, Failure>,
         end: Instant,
-    ) -> Result<(T, Asked), Attempt<Failure>> {
+    ) -> Result<Answered<T>, Attempt<Failure>> {
         let sent = Instant::now();
         let left = end.saturating_duration_since(sent);
         let timeout = self.shared.request_timeout.min(left) + ask.listen;
@@ -219,7 +211,7 @@ impl Client {
         let body = read(&mut response, most).await.map_err(unanswered)?;
         if status.is_success() {
             let answer = parse(body.as_deref()).and_then(|answer| judge(ask, answer));
-            return answer.map(|answer| (answer, Asked { sent, settled })).map_err(|failure| match failure {
+            return answer.map(|view| Answered { view, sent, settled }).map_err(|failure| match failure {
                 Failure::Undecided => Attempt::Passing(failure, None),
                 failure => Attempt::Final(failure),
             });

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::error::Error;
 use super::standing::Wait;
 use crate::cleaning::clean_up_now_and_then;
-use crate::guard::is_below_the_mark;
+use crate::guard::{self, Barred, is_below_the_mark};
 use crate::local::{self, End};
 use crate::{BoxError, Call, Database, Local, LocalError, Row};
 use reqwest::header::HeaderValue;
@@ -163,12 +163,6 @@ enum Sent<T> {
     Dropped,
 }
 
-/// Whether no run of a local transaction can commit any more.
-enum Barred {
-    Yes,
-    Committed,
-}
-
 /// Has a message confirmed whose local transaction is committed. Where that is not acknowledged, the check says the same.
 async fn confirm(client: &Client, gid: &Gid, tried: Vec<String>) -> Result<Phase, MessageError> {
     let error = match client.say_confirm(gid, tried).await {
@@ -201,16 +195,7 @@ async fn cancelled<D: Database>(database: &D, call: Arc<Call>) -> MessageError {
 async fn bar<D: Database>(database: &D, call: Arc<Call>) -> Result<Barred, LocalError> {
     local::run(database, move |tx| {
         let call = Arc::clone(&call);
-        Box::pin(async move {
-            if D::insert(tx, &call, &Row::Cancelled).await? {
-                return Ok(End::Commit(Barred::Yes));
-            }
-            Ok(match D::load(tx, &call).await? {
-                None => End::Again,
-                Some(Row::Confirmed { .. }) => End::Rollback(Barred::Committed),
-                Some(Row::Cancelled | Row::Refused { .. } | Row::Tried { .. }) => End::Rollback(Barred::Yes),
-            })
-        })
+        Box::pin(async move { guard::bar::<D>(tx, &call).await })
     })
     .await
 }

@@ -71,8 +71,7 @@ impl Client {
     /// # Errors
     /// [`Error::Status`], with the code `invalid` where a filter is none.
     pub async fn list(&self, listed: &Listed) -> Result<TransactionList, Error> {
-        let (list, _) = self.exchange_for(Ask::of_many(listed.query()), |_, list| Ok(list)).await?;
-        Ok(list)
+        Ok(self.exchange_for(Ask::of_many(listed.query()), |_, list| Ok(list)).await?.view)
     }
 
     /// What happened to a transaction, the oldest first, and why it stands where it does.
@@ -82,8 +81,7 @@ impl Client {
     pub async fn events(&self, gid: &Gid) -> Result<TransactionEvents, Error> {
         let ask = Ask::new(Wish::Status, Method::GET, gid, "/events");
         let judge = |ask: &Ask<'_>, told: TransactionEvents| is_of(ask, &told.gid).map(|()| told);
-        let (events, _) = self.exchange_for(ask, judge).await?;
-        Ok(events)
+        Ok(self.exchange_for(ask, judge).await?.view)
     }
 
     /// Has called now what is due later. Saying it again has it called again.
@@ -114,8 +112,7 @@ impl Client {
             let other = || Failure::Unreadable(format!("it is of {}", view.gid).into());
             if view.gid == *under { Ok(view) } else { Err(other()) }
         };
-        let (view, _) = self.exchange_for(ask, judge).await?;
-        Ok(Standing::new(view))
+        Ok(Standing::new(self.exchange_for(ask, judge).await?.view))
     }
 
     /// Ends a branch of a decided transaction that cannot be ended otherwise. What became of it, the reason alone tells.

@@ -40,8 +40,7 @@ impl Client {
     /// [`Error::Topics`].
     pub async fn topics(&self) -> Result<TopicList, Error> {
         let ask = Ask::at(Wish::Topics, Method::GET, "/topics".to_owned());
-        let (list, _) = self.exchange_for(ask, |_, list| Ok(list)).await?;
-        Ok(list)
+        Ok(self.exchange_for(ask, |_, list| Ok(list)).await?.view)
     }
 
     async fn of_topic(&self, ask: Ask<'_>, topic: &TopicName) -> Result<TopicView, Error> {
@@ -49,8 +48,7 @@ impl Client {
             let other = || Failure::Unreadable(format!("it is of {}", view.topic).into());
             if view.topic == *topic { Ok(view) } else { Err(other()) }
         };
-        let (view, _) = self.exchange_for(ask, judge).await?;
-        Ok(view)
+        Ok(self.exchange_for(ask, judge).await?.view)
     }
 }
 

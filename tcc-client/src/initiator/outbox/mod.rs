@@ -125,7 +125,7 @@ impl<D: SqlDatabase> Outbox<D> {
         F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T> + Send + Sync + 'static,
     {
         let work = Arc::new(work);
-        let value = table::in_local(&self.database, move |tx| {
+        let value = local::commit(&self.database, move |tx| {
             let work = work.clone();
             Box::pin(async move {
                 let value = work(tx).await?;

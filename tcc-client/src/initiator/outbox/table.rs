@@ -11,7 +11,7 @@ use tcc_core::Gid;
 use super::millis;
 use crate::guard::reason;
 use crate::local::{self, End};
-use crate::{BoxError, Dialect, Local, LocalError, SqlDatabase};
+use crate::{BoxError, Dialect, LocalError, SqlDatabase};
 
 impl Dialect {
     pub(super) const fn outbox(self) -> &'static [&'static str] {
@@ -170,21 +170,6 @@ pub(super) async fn is_whole<D: SqlDatabase>(tx: &mut D::Tx) -> Result<(), BoxEr
     }
 }
 
-/// Runs what commits whenever it succeeds.
-pub(super) async fn in_local<D, T, F>(database: &D, work: F) -> Result<T, LocalError>
-where
-    D: SqlDatabase,
-    T: Send + 'static,
-    F: for<'t> Fn(&'t mut D::Tx) -> Local<'t, T> + Send + Sync + 'static,
-{
-    let work = std::sync::Arc::new(work);
-    local::run(database, move |tx| {
-        let work = work.clone();
-        Box::pin(async move { Ok(End::Commit(work(tx).await?)) })
-    })
-    .await
-}
-
 /// Takes messages that are due, the longest due first.
 pub(super) async fn claim<D: SqlDatabase>(
     database: &D,
@@ -255,7 +240,7 @@ pub(super) async fn mark<D: SqlDatabase>(
     } else {
         outcomes.iter().map(statement).collect()
     };
-    in_local(database, move |tx| {
+    local::commit(database, move |tx| {
         let statements = statements.clone();
         Box::pin(async move {
             for statement in statements {
@@ -295,7 +280,7 @@ pub(super) async fn backlog<D: SqlDatabase>(database: &D) -> Result<Backlog, Loc
     let ask = format!(
         "SELECT state, {count}, {age} FROM tcc_outbox WHERE state IN ('pending', 'refused') GROUP BY state"
     );
-    in_local(database, move |tx| {
+    local::commit(database, move |tx| {
         let ask = ask.clone();
         Box::pin(async move {
             let mut backlog = Backlog::default();
@@ -322,7 +307,7 @@ pub(super) async fn refused<D: SqlDatabase>(database: &D, most: u32) -> Result<V
     let ask = format!(
         "SELECT {key}, reason, request FROM tcc_outbox WHERE state = 'refused' ORDER BY due, gid LIMIT {most}"
     );
-    in_local(database, move |tx| {
+    local::commit(database, move |tx| {
         let ask = ask.clone();
         Box::pin(async move {
             let rows = D::query(tx, ask).await?.into_iter().map(|row| match <[_; 3]>::try_from(row) {
@@ -338,7 +323,7 @@ pub(super) async fn refused<D: SqlDatabase>(database: &D, most: u32) -> Result<V
 }
 
 async fn execute<D: SqlDatabase>(database: &D, sql: String) -> Result<u64, LocalError> {
-    in_local(database, move |tx| {
+    local::commit(database, move |tx| {
         let sql = sql.clone();
         Box::pin(async move { D::execute(tx, sql).await })
     })

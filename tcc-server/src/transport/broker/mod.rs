@@ -23,8 +23,8 @@ mod remoting;
 #[cfg(feature = "rocketmq")]
 mod rocketmq;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use tcc_core::Endpoint;
 use tcc_core::answer::{Answer, Failure, Response};
@@ -126,28 +126,8 @@ static KINDS: &[&dyn Kind] = &[
     &rocketmq::RocketMq,
 ];
 
-const SCHEMES: &[&str] = &[
-    #[cfg(feature = "amqp")]
-    "amqp",
-    #[cfg(feature = "amqp")]
-    "amqps",
-    #[cfg(feature = "amqp1")]
-    "amqp1",
-    #[cfg(feature = "amqp1")]
-    "amqp1s",
-    #[cfg(feature = "kafka")]
-    "kafka",
-    #[cfg(feature = "nats")]
-    "nats",
-    #[cfg(feature = "nats")]
-    "natss",
-    #[cfg(feature = "redis")]
-    "redis",
-    #[cfg(feature = "redis")]
-    "rediss",
-    #[cfg(feature = "rocketmq")]
-    "rocketmq",
-];
+static SCHEMES: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| KINDS.iter().flat_map(|kind| kind.schemes()).map(|scheme| scheme.name).collect());
 
 impl BrokerTransport {
     /// One that delivers as these say. It needs a tokio runtime where files are to be read again.
@@ -212,7 +192,7 @@ impl BrokerTransport {
 
 impl Transport for BrokerTransport {
     fn schemes(&self) -> &[&'static str] {
-        SCHEMES
+        &SCHEMES
     }
 
     fn check(&self, endpoint: &Endpoint) -> Result<(), String> {
