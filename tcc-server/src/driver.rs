@@ -58,7 +58,7 @@ fn spawn(coordinator: &Arc<Coordinator>, stored: Stored, claimed: Option<Claimed
 struct Driver {
     coordinator: Arc<Coordinator>,
     gid: Gid,
-    mailbox: Mailbox,
+    mailbox: Arc<Mailbox>,
     /// What was learned since the last save. Replies are facts: where another writer was first they are applied anew.
     facts: Vec<Fact>,
     /// How many of the facts the transaction at hand has in it.
@@ -149,7 +149,7 @@ impl Driver {
             // Somebody may have changed it while this one was on its way out; or claimed what this one just left, and
             // counts on it.
             stored = loop {
-                match coordinator.live.leave(&gid, &mut self.mailbox) {
+                match coordinator.live.leave(&gid, &self.mailbox) {
                     Some(newer) if newer.version() >= self.newest => break newer,
                     Some(_) => {}
                     None => return std::mem::forget(leaving),
@@ -201,7 +201,7 @@ impl Driver {
                     }
                     stored = self.learn(stored, fact).await?;
                 }
-                Some(newer) = self.mailbox.recv() => {
+                newer = self.mailbox.come() => {
                     if newer.version() > stored.version() {
                         self.no_place.clear();
                         self.applied = 0;

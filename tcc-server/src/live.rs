@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::HashMap;
 use tcc_core::{Gid, Stored, Timestamp};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::limits;
 use crate::wait::Wait;
@@ -14,7 +14,7 @@ use crate::wait::Wait;
 /// The transactions that have a driver here, and those somebody here waits for.
 #[derive(Default)]
 pub(crate) struct Live {
-    drivers: Mutex<HashMap<Gid, mpsc::UnboundedSender<Stored>>>,
+    drivers: Mutex<HashMap<Gid, Arc<Mailbox>>>,
     waiting: Mutex<HashMap<Gid, Vec<Arc<Listener>>>>,
     due: watch::Sender<Option<Timestamp>>,
     saving: Mutex<HashMap<Gid, Saves>>,
@@ -30,8 +30,43 @@ struct Saves {
     newest: u64,
 }
 
-/// The newer versions of a transaction that others in this process saved while it is driven.
-pub(crate) type Mailbox = mpsc::UnboundedReceiver<Stored>;
+/// The newest version of a transaction that others in this process saved while it is driven.
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    newest: Mutex<Option<Stored>>,
+    came: Notify,
+}
+
+impl Mailbox {
+    fn put(&self, stored: Stored) {
+        let mut newest = self.newest();
+        if newest.as_ref().is_none_or(|known| known.version() < stored.version()) {
+            *newest = Some(stored);
+            self.came.notify_one();
+        }
+    }
+
+    fn take(&self) -> Option<Stored> {
+        self.newest().take()
+    }
+
+    fn newest(&self) -> MutexGuard<'_, Option<Stored>> {
+        self.newest.lock().expect("no code under this lock can panic")
+    }
+
+    /// Waits for one that comes.
+    ///
+    /// # Cancel safety
+    /// Safe: what came stays.
+    pub(crate) async fn come(&self) -> Stored {
+        loop {
+            if let Some(stored) = self.take() {
+                return stored;
+            }
+            self.came.notified().await;
+        }
+    }
+}
 
 impl Live {
     /// Whether another transaction may be driven here.
@@ -60,21 +95,21 @@ impl Live {
 
     /// Makes room for a driver. `None` where there is one already, to which the transaction was passed on, and where
     /// somebody here has saved a newer version: its writer has seen to it, and what was due in this one may not be.
-    pub(crate) fn admit(&self, stored: Stored) -> Option<(Stored, Mailbox)> {
+    pub(crate) fn admit(&self, stored: Stored) -> Option<(Stored, Arc<Mailbox>)> {
         let gid = stored.transaction().gid().clone();
         // Held until the driver stands in its place: a newer version is either seen here, or finds the driver there.
         let saving = self.saving();
         let mut drivers = self.drivers();
         if let Some(driver) = drivers.get(&gid) {
             // A driver leaves under the same lock and only with an empty mailbox, so this is read.
-            let _ = driver.send(stored);
+            driver.put(stored);
             return None;
         }
         if saving.get(&gid).is_some_and(|saves| saves.newest > stored.version()) {
             return None;
         }
-        let (sender, mailbox) = mpsc::unbounded_channel();
-        drivers.insert(gid, sender);
+        let mailbox = Arc::<Mailbox>::default();
+        drivers.insert(gid, mailbox.clone());
         Some((stored, mailbox))
     }
 
@@ -94,13 +129,14 @@ impl Live {
     /// Hands a newer version to the driver of the transaction, if it has one here.
     pub(crate) fn pass_on(&self, stored: &Stored) -> bool {
         let drivers = self.drivers();
-        drivers.get(stored.transaction().gid()).is_some_and(|driver| driver.send(stored.clone()).is_ok())
+        let driver = drivers.get(stored.transaction().gid());
+        driver.inspect(|driver| driver.put(stored.clone())).is_some()
     }
 
     /// Ends a driver, unless something came for it in the meantime.
-    pub(crate) fn leave(&self, gid: &Gid, mailbox: &mut Mailbox) -> Option<Stored> {
+    pub(crate) fn leave(&self, gid: &Gid, mailbox: &Mailbox) -> Option<Stored> {
         let mut drivers = self.drivers();
-        if let Ok(newer) = mailbox.try_recv() {
+        if let Some(newer) = mailbox.take() {
             return Some(newer);
         }
         drivers.remove(gid);
@@ -166,7 +202,7 @@ impl Live {
         self.saving.lock().expect("no code under this lock can panic")
     }
 
-    fn drivers(&self) -> MutexGuard<'_, HashMap<Gid, mpsc::UnboundedSender<Stored>>> {
+    fn drivers(&self) -> MutexGuard<'_, HashMap<Gid, Arc<Mailbox>>> {
         self.drivers.lock().expect("no code under this lock can panic")
     }
 

@@ -4,9 +4,10 @@
 //! By hyper, over the connections of a [`Pool`]: what reqwest adds to it are things that must be off here, and it reads no
 //! more of an answer at once than it is told to.
 
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -155,16 +156,17 @@ impl HttpTransport {
             let place = target.place.as_ref().map_err(|_| Failure::Forbidden)?;
             let mut request = Request::<Full<Bytes>>::default();
             *request.uri_mut() = place.uri.clone();
-            self.pool.call(&place.origin, request).await
+            self.pool.call(place.origin.clone(), request).await
         };
         let got = timeout(within, get).await;
         got.unwrap_or(Err(Failure::TimedOut)).map_or_else(Answer::None, Answer::Response)
     }
 
-    async fn make(&self, outgoing: Outgoing) -> Result<Response, Failure> {
+    /// The request that a call is, and where it goes.
+    fn prepare(&self, outgoing: &Outgoing) -> Result<(Arc<Origin>, Request<Full<Bytes>>), Failure> {
         let target = self.target(&outgoing.call.endpoint);
         let place = target.place.as_ref().map_err(|_| Failure::Forbidden)?;
-        let mut request = request(&outgoing, place.uri.clone()).ok_or(Failure::Other)?;
+        let mut request = request(outgoing, place.uri.clone()).ok_or(Failure::Other)?;
         let peer = target.peer.as_deref();
         if let Some(peer) = peer {
             peer.introduce(request.headers_mut());
@@ -173,7 +175,7 @@ impl HttpTransport {
             let body = outgoing.call.payload.as_ref().map_or("", |payload| payload.get());
             keys.sign(&outgoing.call, body.as_bytes(), request.headers_mut()).ok_or(Failure::Other)?;
         }
-        self.pool.call(&place.origin, request).await
+        Ok((place.origin.clone(), request))
     }
 }
 
@@ -191,11 +193,17 @@ impl Transport for HttpTransport {
     }
 
     fn call(&self, outgoing: Outgoing) -> BoxFuture<'_, Answer> {
-        Box::pin(async move {
-            // Pinned where it is: it is too large to be moved about.
-            let made = timeout(outgoing.timeout, pin!(self.make(outgoing))).await;
-            made.unwrap_or(Err(Failure::TimedOut)).map_or_else(Answer::None, Answer::Response)
-        })
+        let (origin, request) = match self.prepare(&outgoing) {
+            Ok(prepared) => prepared,
+            Err(failure) => return Box::pin(ready(Answer::None(failure))),
+        };
+        // Put together here: an async block would hold all of it a second time.
+        let called = timeout(outgoing.timeout, self.pool.call(origin, request));
+        Box::pin(
+            called.map(|made| {
+                made.unwrap_or(Err(Failure::TimedOut)).map_or_else(Answer::None, Answer::Response)
+            }),
+        )
     }
 }
 

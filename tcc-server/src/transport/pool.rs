@@ -104,7 +104,7 @@ impl Pool {
     /// Dropping the future closes the connection, so that an answer on its way is not taken for that of the next call.
     pub(super) async fn call(
         self: &Arc<Self>,
-        origin: &Origin,
+        origin: Arc<Origin>,
         mut request: Request<Full<Bytes>>,
     ) -> Result<Response, Failure> {
         request.headers_mut().insert(HOST, origin.host.clone());
@@ -114,11 +114,11 @@ impl Pool {
             let connection = match idle {
                 Some(connection) => connection,
                 // Apart, because most calls need no place for it.
-                None => Box::pin(self.connect(origin)).await?,
+                None => Box::pin(self.connect(&origin)).await?,
             };
             match connection.exchange(request).await {
                 Exchanged::Answered(response, connection) => {
-                    connection.into_iter().for_each(|connection| self.keep(origin, connection));
+                    connection.into_iter().for_each(|connection| self.keep(&origin, connection));
                     return Ok(response);
                 }
                 // Its server closed it while it was idle. That is no repeat: there, nothing was sent.
