@@ -358,7 +358,12 @@ fn headers(cases: u32, seed: u64) -> Result<(), String> {
             }
         }
         if let Ok(call) = Call::from_headers(&headers) {
-            prop_assert!(call.timeout <= limits::CALL_TIMEOUT && call.operation != Operation::Check);
+            prop_assert!(call.timeout <= limits::CALL_TIMEOUT);
+            prop_assert_eq!(headers[protocol::OPERATION].as_bytes(), call.operation.as_str().as_bytes());
+            // A check is asked of the transaction's initiator, whatever branch it names.
+            if call.operation != Operation::Check {
+                prop_assert_eq!(headers[protocol::BRANCH].as_bytes(), call.branch.as_str().as_bytes());
+            }
             prop_assert_eq!(headers.get_all(protocol::GID).iter().count(), 1);
             prop_assert_eq!(headers[protocol::GID].as_bytes(), call.gid.as_str().as_bytes());
         }
