@@ -31,6 +31,8 @@ pub struct StoreMeter {
     pub(crate) rows: Histogram<Rows>,
     /// Times rows were moved from the journal into their table.
     pub(crate) moves: Counter,
+    /// Times there was no room for that.
+    pub(crate) unmoved: Counter,
     pub(crate) checkpoints: Counter,
     /// As last looked at.
     pub(crate) wal_bytes: Counter,

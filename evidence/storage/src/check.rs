@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use tcc_core::contract::row;
@@ -109,7 +110,9 @@ pub struct Seen {
 /// # Errors
 /// When it does not open, or SQLite finds it damaged.
 pub fn open(folder: &Path) -> Result<SqliteStore, Violation> {
-    let options = SqliteOptions { readers: 1, ..SqliteOptions::default() };
+    // As with a workload, nothing is to happen by the clock of the machine.
+    let settle = Duration::from_secs(3600);
+    let options = SqliteOptions { readers: 1, settle, ..SqliteOptions::default() };
     let path = folder.join(File::Db.name());
     let store = SqliteStore::open(&path, options).map_err(|error| Violation::Closed(format!("{error:?}")))?;
     let check = || {

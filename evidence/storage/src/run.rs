@@ -30,6 +30,8 @@ pub struct Run {
     pub failed: bool,
     /// Checkpoints made by then.
     pub checkpoints: u64,
+    /// Times there was no room to move rows from the journal into the table.
+    pub unmoved: u64,
     /// What the store answered once the workload was over: whether it can be read, and whether written.
     pub after: After,
 }
@@ -79,12 +81,13 @@ pub fn run(workload: &Workload, fault: Option<Fault>) -> Run {
         let writes = wait(lab.inner().purge(nothing, nothing, 1)).is_ok();
         let reads = wait(lab.inner().counts()).is_ok();
         let failed = tokio::time::timeout(Duration::ZERO, failed).await.is_ok();
-        let checkpoints = lab.inner().stats().checkpoints;
-        (lab.history(), opened, disk.position(), failed, checkpoints, After { reads, writes })
+        let stats = lab.inner().stats();
+        (lab.history(), opened, disk.position(), failed, stats, After { reads, writes })
     });
     // With it goes the store, which empties its WAL if it is well.
     drop(runtime);
-    let (history, opened, worked, failed, checkpoints, after) = seen;
+    let (history, opened, worked, failed, stats, after) = seen;
+    let (checkpoints, unmoved) = (stats.checkpoints, stats.unmoved);
     let recording = Recording { base: Default::default(), record: disk.record() };
-    Run { recording, history, opened, worked, fired: disk.fired(), failed, checkpoints, after }
+    Run { recording, history, opened, worked, fired: disk.fired(), failed, checkpoints, unmoved, after }
 }

@@ -152,6 +152,7 @@ impl SqliteStore {
             commits: self.meter.rows.count(),
             writes: self.meter.rows.sum(),
             moves: self.meter.moves.value(),
+            unmoved: self.meter.unmoved.value(),
             checkpoints: self.meter.checkpoints.value(),
             wal_bytes: self.meter.wal_bytes.value(),
         }
@@ -327,6 +328,8 @@ pub struct SqliteStats {
     pub writes: u64,
     /// Times rows were moved from the journal into the table: each is one fsync of the WAL.
     pub moves: u64,
+    /// Times there was no room to do so; they are moved later.
+    pub unmoved: u64,
     /// Checkpoints: each is an fsync of the WAL and one of the file.
     pub checkpoints: u64,
     /// Bytes in the WAL when last looked at.

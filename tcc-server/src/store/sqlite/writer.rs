@@ -278,7 +278,10 @@ impl Writer {
         moved.sort_unstable_by_key(|entry| entry.id);
         match self.transact_move(&moved, &kept) {
             Ok(()) => {}
-            Err(error) if is_full(&error) => return Err(self.undo_move(&moved, error)),
+            Err(error) if is_full(&error) => {
+                self.meter.unmoved.one();
+                return Err(self.undo_move(&moved, error));
+            }
             Err(error) => return Err(Unavailable(self.fail(error).into())),
         }
         let mut fresh = self.fresh.rows();
